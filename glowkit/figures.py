@@ -1,0 +1,147 @@
+"""How every picture and plot of the book looks: one style, one layout for each kind of picture.
+
+Images are float tensors (N, 3, H, W) in [0, 1], as `model.decode` returns them. A decode may explode; pixels that are
+not finite are drawn in `BROKEN`, a magenta that no face has, so that a failure cannot pass for a dark picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from IPython import get_ipython
+from IPython.core.pylabtools import select_figure_formats
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+# Okabe and Ito's colours, told apart by readers with any kind of colour vision.
+COLOURS = {
+    "blue": "#0072B2",
+    "vermillion": "#D55E00",
+    "green": "#009E73",
+    "purple": "#CC79A7",
+    "orange": "#E69F00",
+    "sky": "#56B4E9",
+    "black": "#000000",
+    "yellow": "#F0E442",
+}
+BROKEN = (255, 0, 255)
+
+_WIDTH = 7.2  # inches: the width of the text column
+_STYLE = {
+    "figure.figsize": (_WIDTH, 3.0),
+    "figure.dpi": 110,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    "font.size": 9.5,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": plt.cycler(color=list(COLOURS.values())),
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4,
+    "image.interpolation": "nearest",
+}
+
+
+def use_style() -> None:
+    """Make the book's style matplotlib's default; in a notebook, show figures as sharp PNGs."""
+    plt.rcParams.update(_STYLE)
+    shell = get_ipython()
+    if shell is not None:
+        # IPython learns to show figures only after the first cell that draws one; the helpers return figures before.
+        select_figure_formats(shell, {"retina"})
+
+
+def to_pixels(x: Tensor) -> np.ndarray:
+    """Float images (N, 3, H, W) in [0, 1] -> uint8 (N, H, W, 3), clipped; pixels that are not finite become BROKEN."""
+    x = x.detach().cpu().float()
+    finite = torch.isfinite(x).all(dim=1)
+    pixels = (torch.nan_to_num(x).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    pixels[~finite.numpy()] = BROKEN
+    return pixels
+
+
+def image_grid(x: Tensor, columns: int = 8, titles: Sequence[str] | None = None) -> Figure:
+    """Images (N, 3, H, W) row by row, at most `columns` a row, with a title over each if given."""
+    columns = min(columns, len(x))
+    pixels = to_pixels(x)
+    rows = -(-len(x) // columns)
+    figure, axes = _image_axes(rows, columns, title_rows=rows if titles else 0)
+    for k, axis in enumerate(axes.flat):
+        if k < len(x):
+            axis.imshow(pixels[k])
+            if titles:
+                axis.set_title(titles[k])
+        else:
+            axis.set_visible(False)
+    return figure
+
+
+def strip(
+    rows: Sequence[Tensor], row_labels: Sequence[str] | None = None, column_labels: Sequence[str] | None = None
+) -> Figure:
+    """One row of images (N, 3, H, W) for each entry of `rows`: a face by alphas, say, with the alphas as column labels."""
+    figure, axes = _image_axes(len(rows), max(map(len, rows)), title_rows=1 if column_labels else 0)
+    for r, x in enumerate(rows):
+        for axis, pixels in zip(axes[r], to_pixels(x), strict=False):
+            axis.imshow(pixels)
+        for axis in axes[r][len(x) :]:
+            axis.set_visible(False)
+        if row_labels:
+            axes[r][0].set_ylabel(row_labels[r], rotation=0, ha="right", va="center")
+    for axis, label in zip(axes[0], column_labels or [], strict=False):
+        axis.set_title(label)
+    return figure
+
+
+def histograms(
+    axis: Axes,
+    samples: Mapping[str, ArrayLike],
+    xlabel: str,
+    bins: int = 60,
+    law: tuple[str, Callable[[np.ndarray], np.ndarray]] | None = None,
+) -> None:
+    """Densities of several one-dimensional samples over common bins; the legend gives each n.
+
+    law: a label and a density to draw as a line over them.
+    """
+    arrays = {name: np.asarray(values, dtype=float).ravel() for name, values in samples.items()}
+    every = np.concatenate(list(arrays.values()))
+    edges = np.linspace(every.min(), every.max(), bins + 1)
+    for name, values in arrays.items():
+        axis.hist(values, edges, density=True, histtype="stepfilled", alpha=0.5, label=f"{name} (n = {len(values):,})")
+    if law is not None:
+        t = np.linspace(edges[0], edges[-1], 400)
+        axis.plot(t, law[1](t), color="black", linewidth=1.1, label=law[0])
+    axis.set_xlabel(xlabel)
+    axis.set_ylabel("density")
+    axis.legend()
+
+
+def _image_axes(rows: int, columns: int, title_rows: int) -> tuple[Figure, np.ndarray]:
+    """A figure of rows x columns square axes without ticks: as wide as the text, images never over 1.3 inches."""
+    size = min(_WIDTH / columns, 1.3)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(size * columns, size * rows + 0.22 * title_rows), squeeze=False,
+        gridspec_kw={"wspace": 0.03, "hspace": 0.03},
+    )  # fmt: skip
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+        axis.grid(False)
+    # The caller returns the figure and the notebook shows what a cell returns; left open it would be shown twice.
+    plt.close(figure)
+    return figure, axes
