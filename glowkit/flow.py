@@ -1,0 +1,486 @@
+"""Glow (Kingma & Dhariwal 2018): a multi-scale normalizing flow z = f(x), exact both ways.
+
+Every layer is a bijection with `forward(x) -> (y, ladj)` and `inverse(y) -> x`, where `ladj` (B,) is
+log |det dy/dx| in nats for each image. Images are (B, C, H, W). Read from the top: the three layers of a step
+(table of section 2.2), the priors that standardise what a level sets aside, then `Glow`, which strings them together.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from glowkit.errors import GlowkitError
+
+COUPLINGS = ("additive", "affine")
+# An affine scale lies in [exp(-BOUND), exp(BOUND)]: the original's sigmoid(h + 2) may come close to 0, and an edited
+# latent then divides by it on its way back to pixels, at every layer.
+AFFINE_BOUND = math.log(2.0)
+# The same for the scale of a level's prior, which only has to reach from one grey level to the whole range.
+PRIOR_BOUND = 4.0
+
+
+@dataclass(frozen=True)
+class GlowConfig:
+    """The shape of a Glow: `levels` L scales of `steps` K steps each, coupling nets `width` channels wide.
+
+    `bits` is the depth n that images are quantised to before the model sees them.
+    """
+
+    image_size: int = 64
+    levels: int = 4
+    steps: int = 16
+    width: int = 128
+    coupling: str = "additive"
+    bits: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "levels", "steps", "width", "bits"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise GlowkitError(f"model.{name} = {value!r}: it must be a whole number of at least 1")
+        if not 8 <= self.image_size <= 256 or self.image_size % 2**self.levels:
+            raise GlowkitError(
+                f"model.image_size = {self.image_size}: with {self.levels} levels it must be a multiple of "
+                f"{2**self.levels} between 8 and 256"
+            )
+        if self.bits > 8:
+            raise GlowkitError(f"model.bits = {self.bits}: images have 1 to 8 bits a channel")
+        if self.coupling not in COUPLINGS:
+            raise GlowkitError(f"model.coupling = {self.coupling!r}: it must be one of {', '.join(COUPLINGS)}")
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+# ---------------------------------------------------------------------------------------------- layers of one step
+
+
+class ActNorm(nn.Module):
+    """y = exp(log_scale) * (x + bias), one scale and bias a channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.log_scale = nn.Parameter(torch.zeros(channels))
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> None:
+        """Set bias and scale so that this batch leaves with mean 0 and standard deviation 1 in each channel."""
+        self.bias.copy_(-x.mean((0, 2, 3)))
+        self.log_scale.copy_(-x.std((0, 2, 3), correction=0).clamp(min=1e-6).log())
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = (x + self.bias[:, None, None]) * self.log_scale.exp()[:, None, None]
+        return y, _pixels(x) * self.log_scale.sum().expand(len(x))
+
+    def inverse(self, y: Tensor) -> Tensor:
+        return y * (-self.log_scale).exp()[:, None, None] - self.bias[:, None, None]
+
+
+class InvertibleConv(nn.Module):
+    """y = W x at every pixel, W = P L (U + diag(s)): P a fixed permutation, L unit lower, U strictly upper."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        rotation = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64))[0]
+        permutation, lower, upper = torch.linalg.lu(rotation)
+        diagonal = upper.diagonal()
+        dtype = torch.get_default_dtype()
+        self.register_buffer("permutation", permutation.to(dtype))
+        self.register_buffer("sign", diagonal.sign().to(dtype))
+        self.lower = nn.Parameter(lower.tril(-1).to(dtype))
+        self.upper = nn.Parameter(upper.triu(1).to(dtype))
+        self.log_s = nn.Parameter(diagonal.abs().log().to(dtype))
+
+    def weight(self) -> Tensor:
+        """W (c, c)."""
+        lower = self.lower.tril(-1) + torch.eye(len(self.sign), dtype=self.sign.dtype, device=self.sign.device)
+        upper = self.upper.triu(1) + torch.diag(self.sign * self.log_s.exp())
+        return self.permutation @ lower @ upper
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return F.conv2d(x, self.weight()[:, :, None, None]), _pixels(x) * self.log_s.sum().expand(len(x))
+
+    def inverse(self, y: Tensor) -> Tensor:
+        inverse = torch.linalg.inv(self.weight().double()).to(y.dtype)
+        return F.conv2d(y, inverse[:, :, None, None])
+
+
+class EdgeConv(nn.Module):
+    """A 3x3 convolution that knows where the image ends: one more input channel, 1 inside and 0 in the padding."""
+
+    def __init__(self, channels: int, out: int, std: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out, channels + 1, 3, 3) * std)
+
+    def forward(self, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+        """scale * (convolution of x) + bias, with scale and bias (out,) folded into the kernel; in the dtype of x."""
+        weight, bias = (self.weight * scale[:, None, None, None]).to(x.dtype), bias.to(x.dtype)
+        inside = x.new_ones(1, 1, *x.shape[-2:])
+        if weight.shape[1] <= weight.shape[0]:
+            return F.conv2d(torch.cat([x, inside.expand(len(x), -1, -1, -1)], 1), weight, bias, padding=1)
+        # Copying a wide input to append one channel costs more than adding that channel's map to a narrow output.
+        return F.conv2d(x, weight[:, :-1], bias, padding=1) + F.conv2d(inside, weight[:, -1:], padding=1)
+
+
+class CouplingNet(nn.Module):
+    """NN of the coupling: 3x3 - actnorm - relu - 1x1 - actnorm - relu - 3x3 that starts at zero.
+
+    The actnorms are folded into the convolution before them. `compute_dtype` is what the convolutions run in:
+    float32 unless training asks for less, since decoding has to meet the very same numbers as encoding.
+    """
+
+    compute_dtype: torch.dtype | None = None
+
+    def __init__(self, channels: int, width: int, out: int) -> None:
+        super().__init__()
+        self.conv1 = EdgeConv(channels, width, std=0.05)
+        self.norm1 = ActNorm(width)
+        self.conv2 = nn.Parameter(torch.randn(width, width, 1, 1) * 0.05)
+        self.norm2 = ActNorm(width)
+        self.conv3 = EdgeConv(width, out, std=0.0)
+        self.bias3 = nn.Parameter(torch.zeros(out))
+        self.log_scale3 = nn.Parameter(torch.zeros(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self._first(x.to(self.compute_dtype or x.dtype)))
+        h = F.relu(self._second(h))
+        scale = (3 * self.log_scale3).exp()
+        return self.conv3(h, scale, self.bias3 * scale).to(x.dtype)
+
+    def _first(self, x: Tensor) -> Tensor:
+        scale = self.norm1.log_scale.exp()
+        return self.conv1(x, scale, self.norm1.bias * scale)
+
+    def _second(self, h: Tensor) -> Tensor:
+        scale = self.norm2.log_scale.exp()
+        weight, bias = self.conv2 * scale[:, None, None, None], self.norm2.bias * scale
+        return F.conv2d(h, weight.to(h.dtype), bias.to(h.dtype))
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> None:
+        self.norm1.initialise(self._first(x))
+        self.norm2.initialise(self._second(F.relu(self._first(x))))
+
+
+class Coupling(nn.Module):
+    """y_a = s * x_a + t, y_b = x_b, with (log s, t) = NN(x_b); additive coupling has s = 1."""
+
+    def __init__(self, channels: int, width: int, kind: str) -> None:
+        super().__init__()
+        self.half = channels // 2
+        self.affine = kind == "affine"
+        self.net = CouplingNet(channels - self.half, width, self.half * (2 if self.affine else 1))
+
+    def _log_s_t(self, x_b: Tensor) -> tuple[Tensor | None, Tensor]:
+        h = self.net(x_b)
+        if not self.affine:
+            return None, h
+        log_s, t = h.chunk(2, 1)
+        return AFFINE_BOUND * torch.tanh(log_s / AFFINE_BOUND), t
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x_a, x_b = x[:, : self.half], x[:, self.half :]
+        log_s, t = self._log_s_t(x_b)
+        if log_s is None:
+            return torch.cat([x_a + t, x_b], 1), x.new_zeros(len(x))
+        return torch.cat([x_a * log_s.exp() + t, x_b], 1), log_s.flatten(1).sum(1)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        y_a, x_b = y[:, : self.half], y[:, self.half :]
+        log_s, t = self._log_s_t(x_b)
+        x_a = y_a - t if log_s is None else (y_a - t) * (-log_s).exp()
+        return torch.cat([x_a, x_b], 1)
+
+
+class Step(nn.Module):
+    """One step of flow (fig. 2, left): actnorm, invertible 1x1 convolution, coupling.
+
+    The first two are affine in each pixel, so they run as one convolution.
+    """
+
+    def __init__(self, channels: int, width: int, coupling: str) -> None:
+        super().__init__()
+        self.norm = ActNorm(channels)
+        self.conv = InvertibleConv(channels)
+        self.coupling = Coupling(channels, width, coupling)
+        self._cache: tuple[tuple, tuple[Tensor, Tensor]] | None = None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        weight = self.conv.weight() * self.norm.log_scale.exp()
+        h = F.conv2d(x, weight[:, :, None, None], weight @ self.norm.bias)
+        y, ladj = self.coupling(h)
+        return y, ladj + _pixels(x) * (self.norm.log_scale.sum() + self.conv.log_s.sum())
+
+    def inverse(self, y: Tensor) -> Tensor:
+        weight, bias = self._inverse_affine()
+        return F.conv2d(self.coupling.inverse(y), weight, bias)
+
+    def _inverse_affine(self) -> tuple[Tensor, Tensor]:
+        """Kernel and bias that undo actnorm and convolution: inverted in float64, kept until a parameter changes."""
+        parameters = (*self.norm.parameters(), *self.conv.parameters())
+        key = tuple((p.data_ptr(), p._version, p.dtype) for p in parameters)
+        if torch.is_grad_enabled() or self._cache is None or self._cache[0] != key:
+            inverse = torch.linalg.inv(self.conv.weight().double() * self.norm.log_scale.double().exp())
+            affine = inverse.to(self.norm.bias.dtype)[:, :, None, None], -self.norm.bias
+            if torch.is_grad_enabled():
+                return affine
+            self._cache = key, affine
+        return self._cache[1]
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> Tensor:
+        """Data-dependent initialisation on one batch; returns what the initialised step makes of it."""
+        self.norm.initialise(x)
+        h = self.conv(self.norm(x)[0])[0]
+        self.coupling.net.initialise(h[:, self.coupling.half :])
+        return self.coupling(h)[0]
+
+
+# --------------------------------------------------------------------------------------- squeeze, priors, levels
+
+
+def squeeze(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, 4C, H/2, W/2): each 2x2 block of pixels becomes channels."""
+    return F.pixel_unshuffle(x, 2)
+
+
+def unsqueeze(x: Tensor) -> Tensor:
+    """The inverse of `squeeze`."""
+    return F.pixel_shuffle(x, 2)
+
+
+def _pixels(x: Tensor) -> int:
+    return x.shape[-2] * x.shape[-1]
+
+
+def _bounded(log_s: Tensor) -> Tensor:
+    return PRIOR_BOUND * torch.tanh(log_s / PRIOR_BOUND)
+
+
+class SplitPrior(nn.Module):
+    """Sets half the channels aside as N(mean, s^2) given the other half, standardised: eps = (h - mean) / s."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.half = channels // 2
+        out = 2 * (channels - self.half)
+        self.conv = EdgeConv(self.half, out, std=0.0)
+        self.bias = nn.Parameter(torch.zeros(out))
+        self.log_scale = nn.Parameter(torch.zeros(out))
+
+    def _mean_log_s(self, kept: Tensor) -> tuple[Tensor, Tensor]:
+        scale = (3 * self.log_scale).exp()
+        mean, log_s = self.conv(kept, scale, self.bias * scale).chunk(2, 1)
+        return mean, _bounded(log_s)
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """h (B, C, H, W) -> kept (B, C/2, H, W), eps (B, C/2, H, W), ladj (B,)."""
+        kept, aside = h[:, : self.half], h[:, self.half :]
+        mean, log_s = self._mean_log_s(kept)
+        return kept, (aside - mean) * (-log_s).exp(), -log_s.flatten(1).sum(1)
+
+    def inverse(self, kept: Tensor, eps: Tensor) -> Tensor:
+        mean, log_s = self._mean_log_s(kept)
+        return torch.cat([kept, mean + log_s.exp() * eps], 1)
+
+
+class TopPrior(nn.Module):
+    """The deepest level's N(mean, s^2), one mean and scale a channel, standardised as the others are."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(channels))
+        self.log_s = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        log_s = _bounded(self.log_s)
+        eps = (h - self.mean[:, None, None]) * (-log_s).exp()[:, None, None]
+        return eps, -_pixels(h) * log_s.sum().expand(len(h))
+
+    def inverse(self, eps: Tensor) -> Tensor:
+        return eps * _bounded(self.log_s).exp()[:, None, None] + self.mean[:, None, None]
+
+
+class Level(nn.Module):
+    """Squeeze, K steps of flow, and the prior of what stays here: all of it at the deepest level, else half."""
+
+    def __init__(self, channels: int, config: GlowConfig, last: bool) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(Step(channels, config.width, config.coupling) for _ in range(config.steps))
+        self.prior = TopPrior(channels) if last else SplitPrior(channels)
+
+    def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        """x (B, C, H, W) -> kept for the next level (None at the last), eps of this level, ladj (B,)."""
+        h, ladj = squeeze(x), x.new_zeros(len(x))
+        for step in self.steps:
+            h, step_ladj = step(h)
+            ladj = ladj + step_ladj
+        if isinstance(self.prior, TopPrior):
+            eps, prior_ladj = self.prior(h)
+            return None, eps, ladj + prior_ladj
+        kept, eps, prior_ladj = self.prior(h)
+        return kept, eps, ladj + prior_ladj
+
+    def inverse(self, kept: Tensor | None, eps: Tensor) -> Tensor:
+        h = self.prior.inverse(eps) if kept is None else self.prior.inverse(kept, eps)
+        for step in reversed(self.steps):
+            h = step.inverse(h)
+        return unsqueeze(h)
+
+
+# ---------------------------------------------------------------------------------------------------------- Glow
+
+
+class Glow(nn.Module):
+    """The multi-scale flow of fig. 2 (right), from quantised images to one flat standard normal vector.
+
+    `forward`/`inverse` map centred pixels v = x - 1/2 (B, 3, H, W) to latents z (B, D), D = 3HW, differentiably.
+    `encode`/`decode` map images to latents without gradients. z holds the levels one after the other, shallow to
+    deep (`level_slices`), each flattened from (C, H, W).
+    """
+
+    def __init__(self, config: GlowConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dim = 3 * config.image_size**2
+        self.level_shapes: list[tuple[int, int, int]] = []
+        levels, channels, size = [], 3, config.image_size
+        for depth in range(config.levels):
+            channels, size, last = 4 * channels, size // 2, depth == config.levels - 1
+            levels.append(Level(channels, config, last))
+            channels = channels if last else channels // 2
+            self.level_shapes.append((channels, size, size))
+        self.levels = nn.ModuleList(levels)
+        ends = torch.tensor([math.prod(shape) for shape in self.level_shapes]).cumsum(0).tolist()
+        self.level_slices = [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+    def forward(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """v (B, 3, H, W) -> z (B, D), ladj (B,)."""
+        h: Tensor | None = v.contiguous(memory_format=torch.channels_last)
+        ladj, parts = v.new_zeros(len(v)), []
+        for level in self.levels:
+            h, eps, level_ladj = level(h)
+            ladj = ladj + level_ladj
+            parts.append(eps.flatten(1))
+        return torch.cat(parts, 1), ladj
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """z (B, D) -> v (B, 3, H, W): no clamping, so an edit that explodes shows as a non-finite value."""
+        h: Tensor | None = None
+        parts = zip(reversed(self.levels), reversed(self.level_slices), reversed(self.level_shapes), strict=True)
+        for level, where, shape in parts:
+            eps = z[:, where].unflatten(1, shape).contiguous(memory_format=torch.channels_last)
+            h = level.inverse(h, eps)
+        return h.contiguous()
+
+    # -- images
+
+    def dequantise(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        """Images to centred pixels in (-1/2, 1/2): the centre of each pixel's bin, or a uniform draw from it.
+
+        x (B, 3, H, W), uint8 or float in [0, 1]; a new tensor is returned, in the model's dtype.
+        """
+        size = self.config.image_size
+        if x.ndim != 4 or tuple(x.shape[1:]) != (3, size, size):
+            raise GlowkitError(f"images of shape {tuple(x.shape)}: this model takes (B, 3, {size}, {size})")
+        parameter = next(self.parameters())
+        x, bins = x.to(parameter.device), 2**self.config.bits
+        if x.dtype == torch.uint8:
+            index = (x >> (8 - self.config.bits)).to(parameter.dtype)
+        elif x.is_floating_point():
+            index = (x.to(parameter.dtype) * bins).floor().clamp(0, bins - 1)
+        else:
+            raise GlowkitError(f"images of type {x.dtype}: this model takes uint8, or floats in [0, 1]")
+        if noise is None:
+            return (index + 0.5) / bins - 0.5
+        return (index + torch.rand(x.shape, generator=noise, device=noise.device).to(index)) / bins - 0.5
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """What the model sees of x at its depth of n bits: bin centres, float in [0, 1]."""
+        return self.dequantise(x) + 0.5
+
+    @torch.no_grad()
+    def encode(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        """x (B, 3, H, W) uint8 or float in [0, 1] -> z (B, D).
+
+        `noise=None` encodes bin centres, the same z each time; a generator draws the dequantisation noise that the
+        model was trained with, so that z follows the model's own latent distribution.
+        """
+        return torch.cat([self(self.dequantise(part, noise))[0] for part in x.split(64)])
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """z (B, D) -> x (B, 3, H, W) float, clamped to [0, 1]; what is not finite stays so."""
+        if z.ndim != 2 or z.shape[1] != self.dim:
+            raise GlowkitError(f"latents of shape {tuple(z.shape)}: this model takes (B, {self.dim})")
+        parameter = next(self.parameters())
+        v = torch.cat([self.inverse(part.to(parameter)) for part in z.split(64)])
+        # +inf clamped to 1 would pass for white.
+        return torch.where(v.isfinite(), (v + 0.5).clamp(0, 1), torch.nan)
+
+    def log_prob_of(self, z: Tensor, ladj: Tensor) -> Tensor:
+        """Nats (B,): log N(z; 0, I) + ladj (the integrand of eq. 2.1), less the size of a bin: log p of the image."""
+        log_normal = -0.5 * (z.square().sum(1) + self.dim * math.log(2 * math.pi))
+        return log_normal + ladj - self.dim * self.config.bits * math.log(2)
+
+    @torch.no_grad()
+    def log_prob(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        """log p(x) in nats (B,) of the quantised image, with the density read at the point `encode` reads it."""
+        return torch.cat([self.log_prob_of(*self(self.dequantise(part, noise))) for part in x.split(64)])
+
+    def bits_per_dim(self, x: Tensor, noise: torch.Generator | None = None) -> Tensor:
+        """Bits per dimension (B,), with uniform noise: only then is it a bound on a code length (Theis et al. 2016).
+
+        Without a generator one seeded with 0 is used, so the figure is the same each time.
+        """
+        noise = noise or torch.Generator(next(self.parameters()).device).manual_seed(0)
+        return -self.log_prob(x, noise) / (self.dim * math.log(2))
+
+    def sample(self, n: int, temperature: float = 0.7, generator: torch.Generator | None = None) -> Tensor:
+        """n images (n, 3, H, W) float in [0, 1] from z ~ N(0, temperature^2 I)."""
+        device = next(self.parameters()).device
+        return self.decode(temperature * torch.randn(n, self.dim, generator=generator, device=device))
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor, noise: torch.Generator | None = None) -> None:
+        """Data-dependent initialisation of every actnorm on one batch of images: once, before training."""
+        h = self.dequantise(x, noise)
+        for level in self.levels:
+            h = squeeze(h)
+            for step in level.steps:
+                h = step.initialise(h)
+            if isinstance(level.prior, SplitPrior):
+                h = level.prior(h)[0]
+
+    def set_compute_dtype(self, dtype: torch.dtype | None) -> None:
+        """Run the coupling nets in `dtype` (training only: a round trip needs None, the parameters' own dtype)."""
+        for module in self.modules():
+            if isinstance(module, CouplingNet):
+                module.compute_dtype = dtype
+
+    def first_nonfinite(self, v: Tensor) -> str | None:
+        """Name of the first layer whose output on v is not finite, None if all are: the culprit of a lost run."""
+        culprit: list[str] = []
+
+        def watch(name: str):
+            def hook(module: nn.Module, inputs: tuple, output: object) -> None:
+                tensors = [t for t in (output if isinstance(output, tuple) else (output,)) if t is not None]
+                if not culprit and not all(t.isfinite().all() for t in tensors):
+                    culprit.append(name)
+
+            return hook
+
+        hooks = [module.register_forward_hook(watch(name)) for name, module in self.named_modules() if name]
+        try:
+            with torch.no_grad():
+                self(v)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return culprit[0] if culprit else None
