@@ -1,0 +1,328 @@
+"""One training loop for CPU and CUDA: maximum likelihood in bits/dim, resumed to the same weights after any kill.
+
+Whatever is random in a step (data order, dequantisation noise, flips) is a function of (seed, step), so a resumed
+run needs no state of a random generator: the weights, the optimiser, the average and the step are all there is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import tomllib
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm.auto import tqdm
+
+from glowkit import checkpoint
+from glowkit.dataset import Dataset, open_dataset
+from glowkit.errors import GlowkitError
+from glowkit.files import replacing
+from glowkit.flow import Glow, GlowConfig
+
+STATE, LOG = "state.safetensors", "log.jsonl"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; [training] of a config file."""
+
+    steps: int = 10_000
+    batch: int = 32
+    learning_rate: float = 1e-3
+    warmup: int = 500  # steps of linear rise
+    decay: float = 0.25  # share of the steps, at the end, in which the rate falls to zero
+    clip: float = 1.0  # largest norm of the gradient, of a loss in nats/dim
+    average: float = 0.999  # decay of the exponential moving average of the weights
+    flip: bool = False  # mirror each image with probability 1/2
+    seed: int = 0
+    log_every: int = 50  # steps
+    checkpoint_every: int = 500  # steps; held-out bits/dim are measured then too
+    held_out: int = 512  # images of the validation split that this is measured on
+
+
+@dataclass(frozen=True)
+class Config:
+    """A config file: what to train, on what, how."""
+
+    model: GlowConfig
+    training: Settings
+    data: str = "faces64"
+    path: Path = field(default=Path("config.toml"), compare=False)
+
+    def as_dict(self) -> dict:
+        return {"data": self.data, "model": self.model.as_dict(), "training": asdict(self.training)}
+
+
+def read_config(path: str | Path) -> Config:
+    """The config of a TOML file: `data`, [model] (see `GlowConfig`) and [training] (see `Settings`)."""
+    path = Path(path)
+    try:
+        content = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise GlowkitError(f"{path}: no such file; configs/faces64.toml is an example of a config") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise GlowkitError(f"{path}: not a TOML file: {error}") from None
+    unknown = set(content) - {"data", "model", "training"}
+    if unknown:
+        raise GlowkitError(f"{path}: unknown key {min(unknown)}; a config has data, [model] and [training]")
+    model = _checked(GlowConfig, content.get("model", {}), f"{path}: [model]")
+    training = _checked(Settings, content.get("training", {}), f"{path}: [training]")
+    if training.checkpoint_every % training.log_every:
+        raise GlowkitError(f"{path}: [training] checkpoint_every must be a multiple of log_every")
+    return Config(model, training, content.get("data", "faces64"), path)
+
+
+def _checked(kind: type, values: dict, where: str):
+    """kind(**values), with a line for an unknown name, a wrong type or a value that is not positive."""
+    defaults = {f.name: f.default for f in fields(kind)}
+    for name, value in values.items():
+        if name not in defaults:
+            raise GlowkitError(f"{where} {name}: no such setting; there are {', '.join(defaults)}")
+        expected = type(defaults[name])
+        allowed = (int, float) if expected is float else (expected,)
+        if type(value) not in allowed:
+            raise GlowkitError(f"{where} {name} = {value!r}: it must be of type {expected.__name__}")
+        if expected in (int, float) and name != "seed" and value <= 0:
+            raise GlowkitError(f"{where} {name} = {value!r}: it must be positive")
+    return kind(**values)
+
+
+# ------------------------------------------------------------------------------------------------------ one step
+
+
+class Trainer:
+    """The model, its optimiser and its average; `trainer(x)` takes one step on a batch and returns its bits/dim."""
+
+    def __init__(self, model: Glow, settings: Settings) -> None:
+        self.model, self.settings, self.step = model, settings, 0
+        self.device = next(model.parameters()).device
+        self.parameters = dict(model.named_parameters())
+        self.optimiser = torch.optim.Adam(self.parameters.values(), settings.learning_rate, fused=True)
+        self.average = AveragedModel(model, multi_avg_fn=self._update_average)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) uint8 -> bits/dim of the batch before the step, a scalar."""
+        noise = torch.Generator(self.device).manual_seed(self.settings.seed * 1_000_003 + self.step)
+        if self.settings.flip:
+            mirrored = torch.rand(len(x), generator=noise, device=self.device) < 0.5
+            x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+        v = self.model.dequantise(x, noise)
+        self.optimiser.param_groups[0]["lr"] = self.learning_rate()
+        self.optimiser.zero_grad()
+        self.model.set_compute_dtype(compute_dtype(self.device))
+        try:
+            loss = -self.model.log_prob_of(*self.model(v)).mean() / self.model.dim
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip)
+            if not (loss + norm).isfinite():
+                self._stop(v)
+        finally:
+            self.model.set_compute_dtype(None)
+        self.optimiser.step()
+        self.average.update_parameters(self.model)
+        self.step += 1
+        return loss.detach() / math.log(2)
+
+    def _update_average(self, averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        # A young average follows closely, so that a short run is not averaged with its own beginning.
+        decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
+        get_ema_multi_avg_fn(decay)(averaged, current, count)
+
+    def learning_rate(self) -> float:
+        """Linear rise, a plateau, linear fall to zero: a longer run is the same run up to where the fall begins."""
+        s = self.settings
+        return s.learning_rate * min(1, (self.step + 1) / s.warmup, (s.steps - self.step) / (s.decay * s.steps))
+
+    def _stop(self, v: Tensor) -> None:
+        """The guard: names the first layer at fault, and leaves weights, optimiser and average as they were."""
+        layer = self.model.first_nonfinite(v)
+        if layer is None:
+            named = self.parameters.items()
+            layer = next((n for n, p in named if p.grad is not None and not p.grad.isfinite().all()), "the loss")
+        raise GlowkitError(
+            f"step {self.step}: the loss is not finite, first at {layer}; "
+            "lower training.learning_rate or training.clip and resume from the last checkpoint"
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a resumed run needs beside the step."""
+        state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        state |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
+        for name, parameter in self.parameters.items():
+            for key, tensor in self.optimiser.state[parameter].items():
+                state[f"optimiser.{name}.{key}"] = tensor
+        return state
+
+    def load_tensors(self, state: dict[str, Tensor], step: int) -> None:
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+
+        self.model.load_state_dict(part("model."))
+        self.average.load_state_dict(part("average."))
+        for name, parameter in self.parameters.items():
+            moments = part(f"optimiser.{name}.")
+            self.optimiser.state[parameter] = {key: tensor.to(self.device) for key, tensor in moments.items()}
+        self.step = step
+
+
+def make_step(model: Glow, settings: Settings | None = None) -> Trainer:
+    """step(x) -> bits/dim: one optimiser step exactly as `train` runs it, for benchmarks."""
+    return Trainer(model, settings or Settings())
+
+
+def compute_dtype(device: torch.device) -> torch.dtype | None:
+    """bfloat16 where the hardware multiplies it faster than float32, else None."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else None
+
+
+# ------------------------------------------------------------------------------------------------------- the run
+
+
+def batch_indices(step: int, n: int, settings: Settings) -> Tensor:
+    """Positions (B,) in the training split of the images of a step; each epoch is a fresh permutation."""
+    per_epoch = n // settings.batch
+    epoch, k = divmod(step, per_epoch)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch))
+    return order[k * settings.batch : (k + 1) * settings.batch]
+
+
+def load_images(dataset: Dataset, indices: np.ndarray, what: str) -> Tensor:
+    """uint8 (n, 3, H, W), with a progress bar: all in memory, 12 kB an image at 64 px."""
+    images = torch.empty(len(indices), 3, dataset.size, dataset.size, dtype=torch.uint8)
+    for start in tqdm(range(0, len(indices), 1000), desc=what, unit="k images", leave=False):
+        images[start : start + 1000] = dataset.images(indices[start : start + 1000])
+    return images
+
+
+def held_out_bits(model: Glow, images: Tensor, seed: int = 0) -> float:
+    """Mean bits/dim over images, with one draw of dequantisation noise from `seed`."""
+    device = next(model.parameters()).device
+    noise = torch.Generator(device).manual_seed(seed)
+    return float(torch.cat([model.bits_per_dim(part, noise) for part in images.split(64)]).double().mean())
+
+
+def train(
+    config: str | Path | Config,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    device: str | None = None,
+) -> Path:
+    """Trains as a config file says and returns the run's folder.
+
+    The folder (default runs/NAME) holds state.safetensors (to resume), log.jsonl (a line every `log_every` steps),
+    and the averaged model as `glowkit.load` reads it, each replaced whole at every checkpoint.
+    """
+    config = config if isinstance(config, Config) else read_config(config)
+    settings, path = config.training, Path(out or Path("runs") / config.path.stem)
+    if (path / STATE).exists() and not resume:
+        raise GlowkitError(f"{path}: it holds a run already; continue it with --resume or give another --out")
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    dataset = open_dataset(data or config.data, size=config.model.image_size)
+    indices = dataset.subset("train")
+    if len(indices) < settings.batch:
+        raise GlowkitError(f"{dataset.name}: {len(indices)} training images, fewer than a batch of {settings.batch}")
+    images = load_images(dataset, indices, f"{dataset.name}: training images").to(device)
+    held_out = load_images(dataset, dataset.subset("valid")[: settings.held_out], "held-out images").to(device)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = Glow(config.model)
+    trainer = Trainer(model.to(device), settings)
+    if (path / STATE).exists():
+        _resume(trainer, path, config)
+    else:
+        noise = torch.Generator(device).manual_seed(settings.seed)
+        model.initialise(images[batch_indices(0, len(images), Settings(batch=min(256, len(images))))], noise)
+    path.mkdir(parents=True, exist_ok=True)
+    _truncate_log(path / LOG, trainer.step)
+    _run(trainer, images, held_out, path, config)
+    return path
+
+
+def _run(trainer: Trainer, images: Tensor, held_out: Tensor, path: Path, config: Config) -> None:
+    settings, losses, since = config.training, [], time.perf_counter()
+    parameters = sum(p.numel() for p in trainer.parameters.values())
+    precision = str(compute_dtype(trainer.device) or torch.float32).removeprefix("torch.")
+    print(
+        f"{path.name}: {parameters / 1e6:.2f} M parameters, D = {trainer.model.dim}, {len(images)} images, "
+        f"{trainer.device.type}, coupling nets in {precision}"
+    )
+    bar = tqdm(total=settings.steps, initial=trainer.step, unit="step", desc=path.name)
+    try:
+        while trainer.step < settings.steps:
+            where = batch_indices(trainer.step, len(images), settings).to(images.device)
+            losses.append(trainer(images[where]))
+            bar.update()
+            at_checkpoint = trainer.step % settings.checkpoint_every == 0 or trainer.step == settings.steps
+            if trainer.step % settings.log_every == 0 or at_checkpoint:
+                seconds = time.perf_counter() - since
+                line = {
+                    "step": trainer.step,
+                    "bits_per_dim": float(torch.stack(losses).double().mean()),
+                    "images_per_s": round(len(losses) * settings.batch / seconds, 1),
+                    "seconds": round(seconds, 1),
+                }
+                if at_checkpoint and len(held_out):
+                    line["held_out_bits_per_dim"] = held_out_bits(trainer.average.module, held_out)
+                _log(path / LOG, line)
+                bar.set_postfix({k: f"{v:.3f}" for k, v in line.items() if k.endswith(("dim", "_s"))})
+                losses, since = [], time.perf_counter()
+            if at_checkpoint:
+                _save(trainer, path, config)
+    except KeyboardInterrupt:
+        raise GlowkitError(f"{path}: stopped at step {trainer.step}; --resume goes on from the last checkpoint") from None
+    finally:
+        bar.close()
+
+
+def _log(path: Path, line: dict) -> None:
+    with open(path, "a") as log:
+        log.write(json.dumps(line) + "\n")
+
+
+def _save(trainer: Trainer, path: Path, config: Config) -> None:
+    metadata = {"step": str(trainer.step), "config": json.dumps(config.as_dict())}
+    checkpoint.write_tensors(path / STATE, trainer.tensors(), metadata)
+    checkpoint.save(trainer.average.module, path)
+
+
+def _resume(trainer: Trainer, path: Path, config: Config) -> None:
+    tensors, metadata = checkpoint.read_tensors(path / STATE)
+    try:
+        saved, step = json.loads(metadata["config"]), int(metadata["step"])
+    except (KeyError, ValueError):
+        raise GlowkitError(f"{path / STATE}: not the state of a training run; give another --out") from None
+    wanted = config.as_dict()
+    for part in ("model", "training"):
+        for name, value in wanted[part].items():
+            if saved[part].get(name) != value and name != "steps":  # a run may be made longer or shorter
+                raise GlowkitError(
+                    f"{config.path}: [{part}] {name} = {value}, but {path} was trained with {saved[part].get(name)}; "
+                    "set it back or give another --out"
+                )
+    trainer.load_tensors(tensors, step)
+
+
+def _truncate_log(path: Path, step: int) -> None:
+    """Drops what a killed run logged after its last checkpoint, and a line that it did not finish."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (json.JSONDecodeError, KeyError):
+            break
+    with replacing(path) as temporary:
+        temporary.write_text("".join(kept))
