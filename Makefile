@@ -1,0 +1,27 @@
+# make book   builds the book into _build/html
+# make test   runs the tests
+# Both make a local .venv first (once, and again when the pins change). PYTHON=... names another Python >= 3.11.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: book test clean
+
+book: $(READY)
+	$(BIN)/jupyter-book build -W -n --keep-going book/
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+# The built pages and the executed chapters; .venv stays.
+clean:
+	rm -rf _build book/notebooks
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "glowkit needs Python 3.11 or newer, and $(PYTHON) is not: try make PYTHON=python3.12" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -r requirements.txt
+	$(BIN)/python -m pip install --no-deps -e .
+	touch $@

@@ -1,0 +1,230 @@
+"""Sphinx extension: run every chapter of the table of contents through papermill, then let Sphinx read the results.
+
+A chapter is a pair in notebooks/: NN_name.md, the text that people edit, and NN_name.ipynb, the same without outputs.
+Its executed copy goes to book/notebooks/NN_name.ipynb, which git ignores and Sphinx reads. The copy carries a key of
+everything its outputs depend on: code cells and their tags, the modules of the library that they import (and what
+those import), the bundled studies that they name, the Python and package versions. While the key stays the same,
+only the prose is replaced; when it changes, the chapter runs again.
+
+Chapters run several at a time, one thread each: on two cores that is faster than one after the other with two
+threads, and the sums come out the same on every machine. The last chapter of the table of contents gathers what the
+others measured, so it waits for them.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+import jupytext
+import nbformat
+import yaml
+from nbformat import NotebookNode
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.errors import ExtensionError
+from sphinx.util import logging
+
+log = logging.getLogger(__name__)
+
+CELL_SECONDS = 600  # a cell that takes longer is at fault
+WORKER_BYTES = 2 * 2**30  # memory set aside for each chapter that runs
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "pillow", "ipykernel", "ipywidgets")
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+class ChapterError(Exception):
+    """A chapter that did not run, told in one line: notebook, cell, error."""
+
+
+def listed(root: Path) -> list[str]:
+    """Names of the chapters in _toc.yml, in order."""
+
+    def files(entry: dict) -> Iterable[str]:
+        if "file" in entry:
+            yield entry["file"]
+        for key in ("parts", "chapters", "sections"):
+            for child in entry.get(key, []):
+                yield from files(child)
+
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+    return [file.removeprefix("notebooks/") for file in files(toc) if file.startswith("notebooks/")]
+
+
+def content(notebook: NotebookNode) -> list[tuple[str, str, tuple[str, ...]]]:
+    """What a notebook says, cell by cell: kind, source, tags."""
+    return [(c.cell_type, c.source, tuple(c.metadata.get("tags", ()))) for c in notebook.cells]
+
+
+def source(root: Path, name: str) -> NotebookNode:
+    """The chapter as last edited: the text, or the .ipynb where that was edited later and says something else."""
+    text, twin = (root / "notebooks" / f"{name}{suffix}" for suffix in (".md", ".ipynb"))
+    notebook = jupytext.read(text)
+    if twin.exists() and twin.stat().st_mtime > text.stat().st_mtime:
+        other = nbformat.read(twin, as_version=4)
+        if content(other) != content(notebook):
+            log.info(f"chapters: {name}.ipynb is newer than {name}.md and differs, so it is used; "
+                     f"before a commit: jupytext --sync notebooks/{name}.ipynb")  # fmt: skip
+            notebook = other
+    return notebook
+
+
+def library_files(root: Path, code: str) -> set[Path]:
+    """The modules of the library that the code imports, directly or through one another."""
+    library = root / "glowkit"
+    found: set[Path] = set()
+    queue = [code]
+    while queue:
+        try:
+            tree = ast.parse(queue.pop())
+        except SyntaxError:  # the run will say where; until then everything counts
+            return set(library.glob("*.py"))
+        names: set[str] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names.update(part for alias in node.names for part in alias.name.split(".")[:2])
+            elif isinstance(node, ast.ImportFrom):
+                names.update((node.module or "glowkit").split(".")[:2])
+                names.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "glowkit":
+                names.add(node.attr)
+        files = {library / f"{name}.py" for name in names} | {library / "__init__.py"}
+        new = {file for file in files if file.exists()} - found
+        found |= new
+        queue += [file.read_text(encoding="utf-8") for file in new]
+    return found
+
+
+def key(root: Path, notebook: NotebookNode, extra: Iterable[Path] = ()) -> str:
+    """A digest of everything that the chapter's outputs depend on; extra: files besides those it names itself."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    code = "\n".join(cell.source for cell in cells)
+    files = library_files(root, code)
+    for folder in (root / "data").glob("*"):
+        if f'"{folder.name}"' in code or f"'{folder.name}'" in code:
+            files |= {file for file in folder.rglob("*") if file.is_file() and file.suffix != ".md"}
+    digest = hashlib.sha256()
+    digest.update(json.dumps([[cell.source, cell.metadata.get("tags", [])] for cell in cells]).encode())
+    digest.update(json.dumps([platform.python_version(), *map(version, PACKAGES)]).encode())
+    for file in sorted({*files, *extra}):
+        digest.update(file.relative_to(root).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def run(root: Path, name: str, notebook: NotebookNode) -> NotebookNode:
+    """The executed notebook. Raises ChapterError for a cell that fails or takes too long."""
+    environment = {**os.environ, **ONE_THREAD, "TQDM_DISABLE": "1"}
+    # The library of this checkout, whether or not it is installed.
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    with tempfile.TemporaryDirectory() as folder:
+        given, executed = Path(folder, f"{name}.ipynb"), Path(folder, "executed.ipynb")
+        nbformat.write(notebook, given)
+        command = [sys.executable, "-m", "papermill", str(given), str(executed), "--cwd", str(root)]
+        command += ["--kernel", "python3", "--no-progress-bar", "--execution-timeout", str(CELL_SECONDS)]
+        done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace")
+        result = nbformat.read(executed, as_version=4) if executed.exists() else None
+    if done.returncode:
+        raise ChapterError(f"notebooks/{name}: {_failure(result, done.stderr)}")
+    return result
+
+
+def _failure(executed: NotebookNode | None, stderr: str) -> str:
+    """Where and why a run stopped: the cell whose output is an error, else papermill's last word."""
+    cells = [cell for cell in executed.cells if cell.cell_type == "code"] if executed else []
+    # papermill puts a banner cell of its own in front of a notebook that failed; it has no execution count.
+    cells = [cell for cell in cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    for position, cell in enumerate(cells, 1):
+        for output in cell.outputs:
+            if output.output_type == "error":
+                return f"code cell {position} ({cell.source.strip().splitlines()[0]}): {output.ename}: {output.evalue}"
+    running = [p for p, cell in enumerate(cells, 1) if cell.metadata.get("papermill", {}).get("status") == "running"]
+    where = f"code cell {running[0]}: " if running else ""
+    return where + (stderr.strip().splitlines() or ["papermill failed"])[-1]
+
+
+def merge(notebook: NotebookNode, executed: NotebookNode, digest: str) -> NotebookNode:
+    """The chapter's present text with the outputs of its last run; both have the same code cells."""
+    outputs = iter(cell.outputs for cell in executed.cells if cell.cell_type == "code")
+    merged = nbformat.v4.new_notebook(metadata={"kernelspec": dict(notebook.metadata["kernelspec"]), "glowkit": digest})
+    for number, cell in enumerate(notebook.cells):
+        metadata = {"tags": cell.metadata.tags} if "tags" in cell.metadata else {}
+        metadata |= {"mystnb": cell.metadata.mystnb} if "mystnb" in cell.metadata else {}
+        # Ids by position: the file stays the same, byte for byte, while what it says does.
+        same = {"id": f"cell-{number}", "metadata": metadata}
+        if cell.cell_type == "code":
+            merged.cells.append(nbformat.v4.new_code_cell(cell.source, outputs=next(outputs), **same))
+        else:
+            merged.cells.append(nbformat.v4.new_markdown_cell(cell.source, **same))
+    return merged
+
+
+def bring_up_to_date(root: Path, pages: Path, name: str, extra: Iterable[Path] = ()) -> None:
+    """Make pages/NAME.ipynb the executed copy of the chapter, running it only if its key changed."""
+    page = pages / f"{name}.ipynb"
+    notebook = source(root, name)
+    digest = key(root, notebook, extra)
+    before = nbformat.read(page, as_version=4) if page.exists() else None
+    if before is not None and before.metadata.get("glowkit") == digest:
+        executed = before
+    else:
+        log.info(f"chapters: {name} runs")
+        start = time.monotonic()
+        executed = run(root, name, notebook)
+        log.info(f"chapters: {name} ran in {time.monotonic() - start:.0f} s")
+    after = nbformat.writes(merge(notebook, executed, digest))
+    if before is None or page.read_text(encoding="utf-8") != after:
+        part = page.with_suffix(".part")
+        part.write_text(after, encoding="utf-8")
+        os.replace(part, page)
+
+
+def workers() -> int:
+    """How many chapters run at a time: a core and two gigabytes each."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 4 * 2**30
+    return max(1, min(os.cpu_count() or 1, memory // WORKER_BYTES))
+
+
+def build_chapters(app: Sphinx) -> None:
+    """builder-inited: bring every chapter up to date, or fail the build with one line for each that did not run."""
+    root, pages = app.srcdir.parent, app.srcdir / "notebooks"
+    pages.mkdir(exist_ok=True)
+    names = listed(root)
+    for page in pages.glob("*.ipynb"):
+        if page.stem not in names:
+            page.unlink()
+    errors = []
+    with ThreadPoolExecutor(workers()) as pool:
+        for future in [pool.submit(bring_up_to_date, root, pages, name) for name in names[:-1]]:
+            try:
+                future.result()
+            except ChapterError as error:
+                errors.append(str(error))
+    if not errors:
+        try:
+            bring_up_to_date(root, pages, names[-1], sorted(pages.glob("*.json")))
+        except ChapterError as error:
+            errors.append(str(error))
+    if errors:
+        raise ExtensionError("\n".join(errors))
+
+
+def use_top_level_toc(app: Sphinx, config: Config) -> None:
+    """config-inited: the table of contents is the top-level file; Jupyter Book insists on one beside the index."""
+    config.external_toc_path = str(app.srcdir.parent / "_toc.yml")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("config-inited", use_top_level_toc, priority=800)  # sphinx-external-toc reads it at 900
+    app.connect("builder-inited", build_chapters)
+    return {"parallel_read_safe": True}
