@@ -1,0 +1,207 @@
+"""One view of every data set: images by index, attributes, splits, landmarks.
+
+`open_dataset("faces64")` is the procedural set, rendered on first use and kept on disk; `open_dataset(PATH)`
+is a CelebA tree, cropped on the fly and kept in memory.
+"""
+
+import hashlib
+import os
+import re
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pooch
+import torch
+from tqdm.auto import tqdm
+
+from . import celeba, faces
+from .errors import GlowkitError
+from .files import replacing
+
+FACES = 60_000  # procedural faces: 50,000 train, 5,000 valid, 5,000 test
+FACES_SEED = 0
+MEMORY_LIMIT = 4 * 2**30  # bytes of crops a Dataset of photographs keeps in memory
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """N square face images with A attributes.
+
+    labels: bool (N, A). splits: uint8 (N,), 0 train, 1 valid, 2 test. landmarks: float (N, 5, 2), x then y in
+    pixels of the image, or None. identities: int (N,) or None.
+    """
+
+    name: str
+    size: int
+    attributes: list[str]
+    labels: np.ndarray
+    splits: np.ndarray
+    landmarks: np.ndarray | None
+    identities: np.ndarray | None
+    _pixels: Callable[[np.ndarray], np.ndarray]  # indices (B,) -> uint8 (B, 3, size, size)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def images(self, indices: Sequence[int] | slice) -> torch.Tensor:
+        """The images at `indices`, in that order: uint8 (B, 3, size, size)."""
+        if isinstance(indices, slice):
+            indices = range(*indices.indices(len(self)))
+        indices = np.asarray(indices, dtype=np.int64).reshape(-1)
+        if indices.size and not (0 <= indices.min() and indices.max() < len(self)):
+            raise GlowkitError(f"{self.name}: index out of range; it holds images 0 to {len(self) - 1}")
+        return torch.from_numpy(self._pixels(indices))
+
+    def subset(self, split: str) -> np.ndarray:
+        """Indices of the images in a split: "train", "valid" or "test"."""
+        if split not in celeba.SPLITS:
+            raise GlowkitError(f"split {split!r}: choose one of {', '.join(celeba.SPLITS)}")
+        return np.flatnonzero(self.splits == celeba.SPLITS.index(split))
+
+
+def open_dataset(name: str | Path, size: int | None = None) -> Dataset:
+    """Open "facesN" (the procedural faces at N pixels) or a CelebA tree cropped to `size` (64 unless given).
+
+    Raises GlowkitError if there is no such set or tree, or anything in it is wrong.
+    """
+    if match := re.fullmatch(r"faces(\d+)", str(name)):
+        if size not in (None, int(match[1])):
+            raise GlowkitError(f"{name} has {match[1]} pixels, not {size}: open faces{size} instead")
+        return _procedural(int(match[1]))
+    return _photographs(Path(name), 64 if size is None else size)
+
+
+# ------------------------------------------------------------------------------------------- procedural faces
+
+
+def _procedural(size: int) -> Dataset:
+    if not 32 <= size <= 256:
+        raise GlowkitError(f"faces{size}: procedural faces have 32 to 256 pixels")
+    drawn = faces.factors(np.arange(FACES), seed=FACES_SEED)
+    return Dataset(
+        name=f"faces{size}",
+        size=size,
+        attributes=list(faces.ATTRIBUTES),
+        labels=np.asarray(drawn.attributes),
+        splits=np.repeat(np.arange(3, dtype=np.uint8), (50_000, 5_000, 5_000)),
+        landmarks=np.asarray(drawn.landmarks(size)),
+        identities=drawn.identities,
+        _pixels=Blocks(size),
+    )
+
+
+def cache_folder() -> Path:
+    """Where rendered faces are kept: $GLOWKIT_CACHE, or the user's cache folder."""
+    return Path(os.environ.get("GLOWKIT_CACHE") or pooch.os_cache("glowkit"))
+
+
+class Blocks:
+    """The procedural faces' pixels, rendered block by block when first asked for and kept as .npy files.
+
+    The folder's name holds a hash of the renderer's source, so a changed renderer never meets an old picture.
+    """
+
+    def __init__(self, size: int) -> None:
+        # faces.py and the modules it is made of: face_factors.py, ...
+        sources = sorted(Path(faces.__file__).parent.glob("face*.py"))
+        key = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+        self.folder = cache_folder() / f"faces{size}-seed{FACES_SEED}-{key}"
+        self.size = size
+        self.length = 1000 if size <= 64 else 1000 * 64**2 // size**2 // 10 * 10  # about 12 MB a block
+        self.open: dict[int, np.ndarray] = {}
+
+    def __call__(self, indices: np.ndarray) -> np.ndarray:
+        block_of = indices // self.length
+        needed = np.unique(block_of)
+        missing = [int(b) for b in needed if b not in self.open and self._load(int(b)) is None]
+        for b in tqdm(missing, f"rendering faces{self.size}", unit="block", disable=not missing):
+            self._render(b)
+        out = np.empty((len(indices), 3, self.size, self.size), np.uint8)
+        for b in needed:
+            here = block_of == b
+            out[here] = self.open[b][indices[here] - b * self.length]
+        return out
+
+    def _load(self, b: int) -> np.ndarray | None:
+        """Map block b from disk; None if it is not there or damaged."""
+        path = self.folder / f"{b:04d}.npy"
+        shape = (min(self.length, FACES - b * self.length), 3, self.size, self.size)
+        try:
+            block = np.load(path, mmap_mode="r", allow_pickle=False)
+            # The four bytes after the array are its checksum; NumPy reads past them.
+            checksum = int.from_bytes(path.read_bytes()[-4:], "little")
+        except (OSError, ValueError, EOFError):
+            return None
+        if block.dtype != np.uint8 or block.shape != shape or zlib.crc32(block) != checksum:
+            return None
+        self.open[b] = block
+        return block
+
+    def _render(self, b: int) -> None:
+        stop = min((b + 1) * self.length, FACES)
+        block = np.concatenate(
+            [  # in small batches: the renderer's layers then stay in the processor's cache
+                faces.render(
+                    faces.factors(np.arange(i, min(i + 50, stop)), seed=FACES_SEED), self.size
+                ).numpy()
+                for i in range(b * self.length, stop, 50)
+            ]
+        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(self.folder / f"{b:04d}.npy") as path, path.open("wb") as file:
+            np.save(file, block)
+            file.write(zlib.crc32(block).to_bytes(4, "little"))
+        self._load(b)
+
+
+# ------------------------------------------------------------------------------------------------ photographs
+
+
+def _photographs(path: Path, size: int) -> Dataset:
+    if size < 1:
+        raise GlowkitError(f"size {size}: crops have at least one pixel")
+    tree = celeba.read(path)
+    splits = tree.splits
+    if splits is None:
+        splits = np.digitize(np.arange(len(tree)) / len(tree), (0.8, 0.9)).astype(np.uint8)
+    return Dataset(
+        name=str(path),
+        size=size,
+        attributes=tree.attributes,
+        labels=tree.labels,
+        splits=splits,
+        landmarks=tree.cropped_landmarks(size),
+        identities=tree.identities,
+        _pixels=Crops(tree, size),
+    )
+
+
+class Crops:
+    """The crops of a CelebA tree, made once and kept in memory where the whole set fits `MEMORY_LIMIT`."""
+
+    def __init__(self, tree: celeba.Tree, size: int) -> None:
+        self.tree, self.size = tree, size
+        shape = (len(tree), 3, size, size)
+        # Pages of an array of zeros take no memory before they are written.
+        self.kept = np.zeros(shape, np.uint8) if np.prod(shape) <= MEMORY_LIMIT else None
+        self.made = np.zeros(len(tree), bool)
+
+    def __call__(self, indices: np.ndarray) -> np.ndarray:
+        if self.kept is None:
+            return self._crop(indices)
+        new = np.unique(indices[~self.made[indices]])
+        if new.size:
+            self.kept[new] = self._crop(new)
+            self.made[new] = True
+        return self.kept[indices]
+
+    def _crop(self, indices: np.ndarray) -> np.ndarray:
+        out = np.empty((len(indices), 3, self.size, self.size), np.uint8)
+        for row, i in enumerate(
+            tqdm(indices, "cropping", unit="image", leave=False, disable=len(indices) < 1000)
+        ):
+            out[row] = self.tree.crop(i, self.size).numpy()
+        return out
