@@ -1,0 +1,249 @@
+"""Each layer and a whole small Glow against autograd; images, latents and their order against brute force."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glowkit import flow
+from glowkit.errors import GlowkitError
+from glowkit.flow import Glow, GlowConfig
+
+
+def scrambled(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """In float64, with every parameter moved off its special starting value."""
+    generator = torch.Generator().manual_seed(seed)
+    module = module.double()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    return module
+
+
+def log_det(f, x: torch.Tensor) -> torch.Tensor:
+    """log |det df/dx| of f at one input x, by autograd."""
+    jacobian = torch.autograd.functional.jacobian(f, x)
+    return torch.linalg.slogdet(jacobian.reshape(x.numel(), x.numel()))[1]
+
+
+def small(coupling: str, size: int = 8, levels: int = 2) -> Glow:
+    torch.manual_seed(0)
+    return scrambled(Glow(GlowConfig(size, levels, 2, 8, coupling)))
+
+
+LAYERS = {
+    "actnorm": lambda: flow.ActNorm(6),
+    "conv": lambda: flow.InvertibleConv(6),
+    "additive": lambda: flow.Coupling(6, 8, "additive"),
+    "affine": lambda: flow.Coupling(6, 8, "affine"),
+    "odd channels": lambda: flow.Coupling(5, 8, "affine"),
+    "step": lambda: flow.Step(6, 8, "affine"),
+    "top prior": lambda: flow.TopPrior(6),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer_against_autograd(name):
+    torch.manual_seed(1)
+    layer = scrambled(LAYERS[name]())
+    channels = 5 if name == "odd channels" else 6
+    x = torch.randn(3, channels, 4, 4, dtype=torch.float64)
+    y, ladj = layer(x)
+    assert ladj.shape == (3,)
+    assert (layer.inverse(y) - x).abs().max() < 1e-8
+    for i in range(3):
+        forward = log_det(lambda x_: layer(x_[None])[0], x[i])
+        backward = log_det(lambda y_: layer.inverse(y_[None]), y[i].detach())
+        assert abs(forward - ladj[i]) < 1e-8
+        assert abs(backward + ladj[i]) < 1e-8
+
+
+def test_split_prior_against_autograd():
+    torch.manual_seed(1)
+    prior = scrambled(flow.SplitPrior(6))
+    h = torch.randn(2, 6, 4, 4, dtype=torch.float64)
+    kept, eps, ladj = prior(h)
+    assert (prior.inverse(kept, eps) - h).abs().max() < 1e-8
+    for i in range(2):
+        assert abs(log_det(lambda x: torch.cat(prior(x[None])[:2], 1), h[i]) - ladj[i]) < 1e-8
+
+
+@pytest.mark.parametrize("coupling", flow.COUPLINGS)
+def test_whole_glow_against_autograd(coupling):
+    model = small(coupling)
+    v = torch.rand(2, 3, 8, 8, dtype=torch.float64) - 0.5
+    z, ladj = model(v)
+    assert z.shape == (2, 192) and ladj.shape == (2,)
+    assert (model.inverse(z) - v).abs().max() < 1e-8
+    for i in range(2):
+        assert abs(log_det(lambda x: model(x[None])[0], v[i]) - ladj[i]) < 1e-8
+        assert abs(log_det(lambda e: model.inverse(e[None]), z[i].detach()) + ladj[i]) < 1e-8
+
+
+def test_step_is_its_three_layers_one_after_the_other():
+    step = scrambled(flow.Step(6, 8, "affine"))
+    x = torch.randn(2, 6, 4, 4, dtype=torch.float64)
+    h, ladj = x, 0
+    for layer in (step.norm, step.conv, step.coupling):
+        h, part = layer(h)
+        ladj = ladj + part
+    y, total = step(x)
+    assert torch.allclose(y, h, atol=1e-12) and torch.allclose(total, ladj, atol=1e-12)
+
+
+@pytest.mark.parametrize(("channels", "out"), [(2, 7), (7, 2)])
+def test_edge_conv_is_a_convolution_with_one_more_channel(channels, out):
+    conv = scrambled(flow.EdgeConv(channels, out, std=0.1))
+    x = torch.randn(2, channels, 5, 5, dtype=torch.float64)
+    scale, bias = torch.rand(out).double(), torch.rand(out).double()
+    plain = F.conv2d(torch.cat([x, torch.ones_like(x[:, :1])], 1), conv.weight, padding=1)
+    expected = plain * scale[:, None, None] + bias[:, None, None]
+    assert torch.allclose(conv(x, scale, bias), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("size", "levels"), [(8, 1), (8, 3), (24, 3), (64, 4), (256, 6)])
+def test_any_size_and_the_order_of_the_latent(size, levels):
+    torch.manual_seed(0)
+    model = Glow(GlowConfig(size, levels, 1, 4, "additive"))
+    shapes = model.level_shapes
+    assert sum(math.prod(s) for s in shapes) == model.dim == 3 * size * size
+    assert [s.stop - s.start for s in model.level_slices] == [math.prod(s) for s in shapes]
+    if size == 256:  # the shapes of the original's 256 px model
+        assert shapes == [
+            (6, 128, 128), (12, 64, 64), (24, 32, 32), (48, 16, 16), (96, 8, 8), (384, 4, 4),
+        ]  # fmt: skip
+    x = torch.rand(1, 3, size, size)
+    assert (model.decode(model.encode(x)) - model.quantise(x)).abs().max() < 1e-4
+
+
+def test_deeper_levels_do_not_reach_shallower_latents_of_the_prior():
+    """Changing the deepest level's eps keeps the shallow eps of a re-encoding: one flat vector is the whole image."""
+    model = small("affine")
+    z = torch.randn(1, model.dim, dtype=torch.float64)
+    moved = z.clone()
+    moved[:, model.level_slices[-1]] += 1
+    back = model(model.inverse(moved))[0]
+    assert torch.allclose(back, moved, atol=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(bits=st.integers(1, 8), seed=st.integers(0, 100))
+def test_quantisation(bits, seed):
+    torch.manual_seed(0)
+    model = Glow(GlowConfig(16, 1, 1, 4, "additive", bits)).double()
+    grey = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).expand(1, 3, 16, 16).contiguous()
+    before = grey.clone()
+    centres = model.quantise(grey)
+    expected = (np.floor(np.arange(256) / 2 ** (8 - bits)) + 0.5) / 2**bits
+    assert np.allclose(centres[0, 0].flatten().numpy(), expected)
+    # The same picture as floats, and the bin centres themselves, fall into the same bins.
+    assert torch.equal(model.quantise(grey.double() / 255), centres)
+    assert torch.equal(model.quantise(centres), centres)
+    noisy = model.dequantise(grey, torch.Generator().manual_seed(seed)) + 0.5
+    assert torch.equal(model.quantise(noisy), centres)
+    assert (noisy - centres).abs().max() <= 0.5 / 2**bits
+    assert torch.equal(grey, before)
+
+
+def test_log_prob_is_a_probability():
+    """With a flow that is a known affine map, log p is the normal density of v times the bin's volume."""
+    torch.manual_seed(0)
+    model = Glow(GlowConfig(8, 1, 1, 4, "additive", 5)).double()
+    with torch.no_grad():
+        model.levels[0].steps[0].norm.log_scale.fill_(math.log(2.0))
+    x = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
+    v = model.dequantise(x)
+    # The 1x1 convolution starts as a rotation, so v ~ N(0, 1/4) in each pixel.
+    normal = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 0.5)
+    expected = (normal.log_prob(v) - 5 * math.log(2)).flatten(1).sum(1)
+    assert torch.allclose(model.log_prob(x), expected, atol=1e-9)
+    bits = model.bits_per_dim(x)
+    assert torch.equal(bits, model.bits_per_dim(x))
+    assert bits.shape == (4,) and not torch.allclose(bits, -expected / (192 * math.log(2)))
+
+
+@pytest.mark.parametrize("coupling", flow.COUPLINGS)
+def test_initialise_gives_each_actnorm_zero_mean_and_unit_deviation(coupling):
+    torch.manual_seed(0)
+    model = Glow(GlowConfig(16, 2, 2, 8, coupling)).double()
+    x = torch.rand(16, 3, 16, 16)
+    model.initialise(x)
+    seen = {}
+
+    def hook(name):
+        return lambda module, inputs, output: seen.__setitem__(name, output)
+
+    for name, module in model.named_modules():
+        if isinstance(module, flow.Step):
+            module.coupling.register_forward_hook(lambda m, inputs, o, n=name: seen.__setitem__(n, inputs[0]))
+    model(model.dequantise(x))
+    assert len(seen) == 4
+    for name, h in seen.items():
+        # After actnorm the batch is standard, so after the rotation its mean is still 0 and its total variance c.
+        assert h.mean((0, 2, 3)).abs().max() < 1e-6, name
+        assert abs(h.var((0, 2, 3), correction=0).sum() - h.shape[1]) < 1e-4, name
+
+
+def test_inverse_follows_a_changed_parameter():
+    model = small("affine")
+    with torch.no_grad():
+        z = torch.randn(1, model.dim, dtype=torch.float64)
+        model.inverse(z)
+        model.levels[0].steps[0].norm.bias += 0.5
+        model.levels[1].steps[1].conv.log_s -= 0.2
+        assert (model(model.inverse(z))[0] - z).abs().max() < 1e-9
+
+
+def test_samples_scale_with_temperature():
+    model = small("additive")
+    cold = model.encode(model.sample(4, 0.0)[:1])
+    assert torch.equal(model.sample(2, 0.0)[0], model.sample(2, 0.0)[1]) and cold.shape == (1, 192)
+    generator = torch.Generator().manual_seed(3)
+    assert torch.equal(model.sample(2, generator=generator), model.sample(2, generator=generator.manual_seed(3)))
+
+
+def test_an_exploded_decode_is_not_white():
+    model = small("additive")
+    z = torch.zeros(2, model.dim)
+    z[1, 5] = torch.inf
+    x = model.decode(z)
+    assert x[0].isfinite().all() and x[1].isnan().any() and not (x == torch.inf).any()
+
+
+def test_the_first_nonfinite_layer_is_named():
+    model = small("affine")
+    v = torch.rand(1, 3, 8, 8, dtype=torch.float64) - 0.5
+    assert model.first_nonfinite(v) is None
+    with torch.no_grad():
+        model.levels[1].steps[0].coupling.net.conv2[0, 0] = torch.nan
+    assert model.first_nonfinite(v) == "levels.1.steps.0.coupling.net.conv3"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"image_size": 60}, "multiple of 16"),
+        ({"image_size": 512}, "between 8 and 256"),
+        ({"coupling": "spline"}, "additive, affine"),
+        ({"bits": 9}, "1 to 8 bits"),
+        ({"steps": 0}, "at least 1"),
+        ({"width": 1.5}, "whole number"),
+    ],
+)
+def test_an_impossible_config_says_what_would_do(change, says):
+    with pytest.raises(GlowkitError, match=says):
+        GlowConfig(**change)
+
+
+def test_wrong_shapes_and_types_say_what_the_model_takes():
+    model = small("additive")
+    with pytest.raises(GlowkitError, match=r"\(B, 3, 8, 8\)"):
+        model.encode(torch.rand(1, 3, 16, 16))
+    with pytest.raises(GlowkitError, match="uint8, or floats"):
+        model.encode(torch.zeros(1, 3, 8, 8, dtype=torch.int64))
+    with pytest.raises(GlowkitError, match=r"\(B, 192\)"):
+        model.decode(torch.zeros(1, 10))
