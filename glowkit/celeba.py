@@ -26,8 +26,8 @@ import torch.nn.functional as F
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .errors import GlowkitError
-from .files import replacing
+from glowkit.errors import GlowkitError
+from glowkit.files import replacing
 
 EYES = (
     (0.371, 0.480),
@@ -50,7 +50,7 @@ LANDMARK_COLUMNS = [
 SPLITS = ("train", "valid", "test")  # as numbered in the partition file
 
 
-# --------------------------------------------------------------------------------------------------- the crop
+# -------------------------------------------------------------------------------------------------- the crop
 
 
 def similarity(left_eye: Sequence[float], right_eye: Sequence[float], size: int, eyes=EYES) -> np.ndarray:
@@ -85,8 +85,8 @@ def crop(image: Image.Image, left_eye, right_eye, size: int, eyes=EYES) -> torch
     # Pixels are little squares here; count from the corner of the first: p = to_source @ p_crop + origin.
     origin = to_source @ (-0.5 - matrix[:, 2]) + 0.5
     shrink = math.sqrt(np.linalg.det(to_source))  # source pixels per crop pixel
-    # A very large face is first averaged over blocks of factor x factor pixels, which bounds the work: at most 8
-    # source pixels per crop pixel remain.
+    # A very large face is first averaged over blocks of factor x factor pixels, which bounds the work:
+    # at most 8 source pixels per crop pixel remain.
     factor = max(1, int(shrink / 4))
     corners = size * np.array([(0, 0), (0, 1), (1, 0), (1, 1)]) @ to_source.T + origin
     if (corners.max(0) <= 0).any() or (corners.min(0) >= image.size).any():
@@ -97,13 +97,13 @@ def crop(image: Image.Image, left_eye, right_eye, size: int, eyes=EYES) -> torch
     # The part of the image in use, with a margin for the interpolation that may reach past the edge.
     low = np.maximum(np.floor(corners.min(0)) - 2 * factor, -factor).astype(int)
     blocks = np.ceil((np.minimum(corners.max(0), image.size) + 2 * factor - low) / factor).astype(int)
-    rows, columns = (np.arange(low[i], low[i] + factor * blocks[i]).clip(0, image.size[i] - 1) for i in (1, 0))
-    tile = np.asarray(image.convert("RGB"))[rows[:, None], columns]
+    x, y = (np.arange(low[i], low[i] + factor * blocks[i]).clip(0, image.size[i] - 1) for i in (0, 1))
+    tile = np.asarray(image.convert("RGB"))[y[:, None], x]
     source = F.avg_pool2d(torch.from_numpy(tile).permute(2, 0, 1)[None].float(), factor)  # (1, 3, h, w)
 
     # Sample the crop's plane less than a source pixel apart, then average the samples of each crop pixel.
     samples = 1 if shrink <= 1.001 else math.ceil(shrink / factor) + 1
-    # affine_grid works in [-1, 1] on both sides: p_crop = (u + 1) size / 2, p = low + factor blocks (v + 1) / 2.
+    # affine_grid has [-1, 1] on both sides: p_crop = (u + 1) size / 2, p = low + factor blocks (v + 1) / 2.
     to_unit = 2 / (factor * blocks)
     centre = to_source @ np.full(2, size / 2) + origin - low
     theta = np.column_stack([to_unit[:, None] * to_source * size / 2, to_unit * centre - 1])
@@ -115,7 +115,7 @@ def crop(image: Image.Image, left_eye, right_eye, size: int, eyes=EYES) -> torch
     return out[0].round().clamp(0, 255).to(torch.uint8)
 
 
-# ------------------------------------------------------------------------------------- reading official files
+# ------------------------------------------------------------------------------------ reading official files
 
 
 class File(NamedTuple):
@@ -206,7 +206,7 @@ def _split(values: list[str]) -> int:
 
 
 def _find(path: Path) -> dict[str, dict[str, File]]:
-    """The files of a tree by name: images under their kind (a key of LANDMARK_FILES), annotations under ""."""
+    """The files of a tree by name: images under their kind, a key of LANDMARK_FILES, annotations under ""."""
     found: dict[str, dict[str, File]] = {"": {}, **{kind: {} for kind in LANDMARK_FILES}}
 
     def add_zip(zip_path: Path) -> None:
@@ -361,33 +361,46 @@ def read(path: str | Path, kind: str | None = None) -> Tree:
 def _aligned_eyes(image_size: tuple[int, int], landmarks: np.ndarray | None, files: list[File]) -> np.ndarray:
     """Eye places (N, 2, 2) in aligned images: the landmarks, or the fixed geometry."""
     width, height = image_size
-    if width == height:
-        # A square is a crop already, ours or of `glowkit faces`. Landmark files hold whole pixels: cropping
-        # by them again would shake every face by up to half a pixel, so if they agree with the frame the
-        # frame is used.
-        fixed = width * np.array(EYES) - 0.5
-        if landmarks is None or np.abs(landmarks[:, :2] - fixed).max() <= 0.51:
-            return np.broadcast_to(fixed, (len(files), 2, 2))
+    # A square is a crop already, ours or of `glowkit faces`. Landmark files hold whole pixels: cropping by
+    # them again would shake every face by up to half a pixel, so if they agree with the frame it is used.
     if landmarks is not None:
-        return landmarks[:, :2]
-    scale = np.array(image_size) / ALIGNED_SIZE
-    if abs(scale[0] / scale[1] - 1) > 0.02:
+        agree = np.abs(landmarks[:, :2] - frame_eyes(image_size)).max() <= 0.51
+        if width != height or not agree:
+            return landmarks[:, :2]
+    elif width != height and not _official_shape(image_size):
         raise GlowkitError(
             f"{files[0]}: {width} x {height} pixels; without {LANDMARK_FILES['img_align_celeba']} aligned "
             f"images must be {ALIGNED_SIZE[0]} x {ALIGNED_SIZE[1]}, of that shape, or square crops"
         )
-    return np.broadcast_to((np.array(ALIGNED_EYES) + 0.5) * scale - 0.5, (len(files), 2, 2))
+    return np.broadcast_to(frame_eyes(image_size), (len(files), 2, 2))
 
 
-# ----------------------------------------------------------------------------------------- checking, cropping
+def _official_shape(image_size: tuple[int, int]) -> bool:
+    width, height = np.array(image_size) / ALIGNED_SIZE
+    return abs(width / height - 1) < 0.02
 
 
-def check(path: str | Path) -> list[str]:
+def frame_eyes(image_size: tuple[int, int]) -> np.ndarray:
+    """Where the eyes are in an aligned image of this width and height: (2, 2), left and right eye, x and y.
+
+    In CelebA's own shape they are at ALIGNED_EYES; in any other the central square is taken for a crop.
+    """
+    width, height = image_size
+    if _official_shape(image_size):
+        return (np.array(ALIGNED_EYES) + 0.5) * width / ALIGNED_SIZE[0] - 0.5
+    side = min(width, height)
+    return side * np.array(EYES) - 0.5 + [(width - side) / 2, (height - side) / 2]
+
+
+# ---------------------------------------------------------------------------------------- checking, cropping
+
+
+def check(path: str | Path, kind: str | None = None) -> list[str]:
     """Open a tree, decode every image, and say in lines of text what is there and what is missing.
 
     Raises GlowkitError on wrong annotations, and with the number of faulty images and the first of them.
     """
-    tree = read(path)
+    tree = read(path, kind)
     faults = []
     with ThreadPoolExecutor() as pool:
         for fault in tqdm(

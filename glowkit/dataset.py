@@ -17,9 +17,9 @@ import pooch
 import torch
 from tqdm.auto import tqdm
 
-from . import celeba, faces
-from .errors import GlowkitError
-from .files import replacing
+from glowkit import celeba, faces
+from glowkit.errors import GlowkitError
+from glowkit.files import replacing
 
 FACES = 60_000  # procedural faces: 50,000 train, 5,000 valid, 5,000 test
 FACES_SEED = 0

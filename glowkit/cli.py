@@ -1,0 +1,243 @@
+"""The command line: each command checks what it is given and calls the library.
+
+Bad input ends with one line on stderr and status 1 (2 for a misused command), never with a stack. Modules
+that bring in torch are imported inside the commands, so `glowkit --help` is immediate.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from glowkit import __version__
+from glowkit.errors import GlowkitError
+
+
+class OneLineErrors(click.Group):
+    """A group of commands whose predictable failures are told in one line."""
+
+    def main(self, *args, **kwargs) -> None:
+        try:
+            sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}))
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.ClickException as error:
+            command = error.ctx.command_path if getattr(error, "ctx", None) else "glowkit"
+            message, status = f"{error.format_message()} ({command} --help tells more)", error.exit_code
+        except click.Abort:
+            message, status = "stopped", 130
+        except GlowkitError as error:
+            message, status = str(error), 1
+        except BrokenPipeError:
+            # The reader of our output left: nothing to tell, and nobody to tell it to.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+        except OSError as error:
+            message, status = f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "), 1
+        click.echo("glowkit: " + " ".join(message.split()), err=True)
+        sys.exit(status)
+
+
+@click.group(
+    cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
+@click.version_option(__version__)
+def app() -> None:
+    """Train, study and edit with Glow, a normalizing flow, on procedural faces or CelebA."""
+
+
+KIND = click.option(
+    "--images",
+    type=click.Choice(["img_celeba", "img_align_celeba"]),
+    help="Which images, where there are both; by default those in the wild if their landmarks are there.",
+)
+
+
+# ------------------------------------------------------------------------------------------------------ data
+
+
+@app.command()
+@click.argument("out", type=Path)
+@click.option("--n", default=1000, help="How many faces.")
+@click.option("--size", default=64, help="Pixels a side of an aligned face, 32 to 256.")
+@click.option("--seed", default=0, help="Another seed draws other faces.")
+def faces(out: Path, n: int, size: int, seed: int) -> None:
+    """Write N procedural faces to the new folder OUT as a CelebA tree, aligned and in the wild."""
+    from glowkit import faces
+
+    faces.write_tree(out, n, size, seed)
+
+
+@app.group()
+def celeba() -> None:
+    """Look after a CelebA tree."""
+
+
+@celeba.command()
+@click.argument("path", type=Path)
+@KIND
+def check(path: Path, images: str | None) -> None:
+    """Read every file of the CelebA tree at PATH, a folder or a zip, and say what is there."""
+    from glowkit import celeba
+
+    for line in celeba.check(path, images):
+        click.echo(line)
+
+
+@app.command()
+@click.argument("src", type=Path)
+@click.argument("out", type=Path)
+@click.option("--size", default=256, help="Pixels a side.")
+@KIND
+def crop(src: Path, out: Path, size: int, images: str | None) -> None:
+    """Crop the CelebA tree SRC to squares with the eyes in place, and write them to the new folder OUT."""
+    from glowkit import celeba
+
+    n = celeba.crop_tree(src, out, size, images)
+    click.echo(f"{n:,} crops of {size} x {size} pixels in {out}")
+
+
+# ---------------------------------------------------------------------------------------------------- models
+
+
+@app.command()
+@click.argument("config", type=Path)
+@click.option("--data", help="faces64 or the path of a CelebA tree, instead of the config's own.")
+@click.option("--out", type=Path, help="Folder of the run; by default runs/ and the config's name.")
+@click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
+def train(config: Path, data: str | None, out: Path | None, resume: bool) -> None:
+    """Train the Glow that the file CONFIG (configs/faces64.toml, say) describes."""
+    from glowkit import training
+
+    click.echo(training.train(config, data=data, out=out, resume=resume))
+
+
+@app.command()
+@click.argument("checkpoint")
+@click.option("--data", help="faces64 or the path of a CelebA tree, instead of the training data.")
+def study(checkpoint: str, data: str | None) -> None:
+    """Encode a data set with the model CHECKPOINT and keep its statistics beside it."""
+    from glowkit import study
+
+    study.make(checkpoint, data=data)
+
+
+@app.command(name="check")
+@click.argument("name")
+@click.option("--data", help="faces64 or the path of a CelebA tree; procedural faces unless given.")
+@click.option("--n", default=100, help="How many held-out images.")
+def check_model(name: str, data: str | None, n: int) -> None:
+    """Round-trip certificate of the model NAME, a bundled one or a path: how exactly decode undoes encode."""
+    from glowkit import checkpoint, dataset
+
+    model = checkpoint.load(name)
+    images = dataset.open_dataset(data or f"faces{model.config.image_size}", size=model.config.image_size)
+    held_out = images.subset("test")[: _positive("--n", n)]
+    if not len(held_out):
+        raise GlowkitError(f"{images.name}: no images in the test split")
+    for key, value in checkpoint.certificate(model, images.images(held_out)).items():
+        click.echo(f"{key}: {value}")
+
+
+@app.command()
+@click.argument("name")
+@click.option("--out", "-o", type=Path, required=True, help="The picture to write: grid.png, say.")
+@click.option("--n", default=64, help="How many samples.")
+@click.option("--temperature", default=0.7, help="0 gives the mean face, 1 the model's own distribution.")
+@click.option("--seed", default=0, help="Another seed draws other samples.")
+def sample(name: str, out: Path, n: int, temperature: float, seed: int) -> None:
+    """Draw samples from the model NAME, a bundled one (faces64) or a path, into one picture."""
+    _check_picture(out)
+    if not 0 <= temperature < float("inf"):
+        raise GlowkitError(f"--temperature {temperature:g}: give a number from 0, such as 0.7")
+    _positive("--n", n)
+    import torch
+
+    from glowkit import checkpoint
+
+    generator = torch.Generator().manual_seed(seed)
+    model = checkpoint.load(name)
+    _write_picture(out, model.sample(n, temperature=temperature, generator=generator), columns=round(n**0.5))
+
+
+@app.command()
+@click.argument("image", type=Path)
+@click.option(
+    "--attribute", "-a", required=True, help="What to add: Smiling, say. An unknown one lists them all."
+)
+@click.option(
+    "--alpha", default=1.0, help="How much of it: 1 is the mean difference; negative takes it away."
+)
+@click.option("--out", "-o", type=Path, required=True, help="The picture to write: strip.png, say.")
+@click.option("--model", default="faces64", help="A bundled model or the folder of one, with its study.")
+@click.option(
+    "--eyes",
+    nargs=4,
+    type=float,
+    metavar="X1 Y1 X2 Y2",
+    help="Middles of the left and right eye in IMAGE, in pixels; without, IMAGE has to be an aligned face.",
+)
+def edit(
+    image: Path, attribute: str, alpha: float, out: Path, model: str, eyes: tuple[float, ...] | None
+) -> None:
+    """Add an attribute to the face in IMAGE: a strip of five steps from its reconstruction to ALPHA."""
+    _check_picture(out)
+    if not abs(alpha) < float("inf"):
+        raise GlowkitError(f"--alpha {alpha}: give a finite number, such as 1")
+    from PIL import ImageOps
+
+    from glowkit import celeba, checkpoint
+    from glowkit.study import open_study
+
+    face = ImageOps.exif_transpose(celeba.File(str(image)).image())
+    left, right = (eyes[:2], eyes[2:]) if eyes else celeba.frame_eyes(face.size)
+    glow, direction = checkpoint.load(model), open_study(model).direction(attribute)
+    x = celeba.crop(face, left, right, glow.config.image_size)
+    z = glow.encode(x[None])
+    strip = [glow.decode(z + alpha * share * direction)[0] for share in (0, 0.25, 0.5, 0.75, 1)]
+    _write_picture(out, strip, columns=len(strip))
+
+
+# -------------------------------------------------------------------------------------------------- pictures
+
+
+def _positive(option: str, n: int) -> int:
+    if n < 1:
+        raise GlowkitError(f"{option} {n}: give a whole number of at least 1")
+    return n
+
+
+def _check_picture(path: Path) -> None:
+    """Refuse a picture that could not be written before any work is done."""
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise GlowkitError(f"{path}: name a picture ending in .png, .jpg or .webp")
+    if not path.parent.is_dir():
+        raise GlowkitError(f"{path.parent}: no such folder to write {path.name} to")
+
+
+def _write_picture(path: Path, images, columns: int) -> None:
+    """Images (3, H, W) float in [0, 1], row by row, pixel for pixel, white where the last row ends early."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from glowkit.figures import to_pixels
+    from glowkit.files import replacing
+
+    pixels = to_pixels(torch.stack(list(images)))
+    n, height, width, _ = pixels.shape
+    rows = -(-n // columns)
+    sheet = np.full((rows * columns, height, width, 3), 255, np.uint8)
+    sheet[:n] = pixels
+    sheet = (
+        sheet.reshape(rows, columns, height, width, 3)
+        .swapaxes(1, 2)
+        .reshape(rows * height, columns * width, 3)
+    )
+    with replacing(path) as temporary:
+        Image.fromarray(sheet).save(temporary)
+    click.echo(f"{n} images in {path}")
