@@ -1,0 +1,101 @@
+"""How Gaussian are the latents? Their norms, the norm of their mean, and the side of the origin they lie on.
+
+Three questions of the thesis's section 4.1, each against an exact law of the standard normal in D dimensions:
+
+- the norm of one point follows chi_D: mean sqrt(2) Gamma((D+1)/2) / Gamma(D/2), s.d. tending to 1/sqrt(2);
+- the norm of the mean of n points follows chi_D / sqrt(n), because that mean is normal with variance 1/n;
+- the projection on a line fixed beforehand is standard normal, so half of the points are on each side.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from glowkit import intervals
+from glowkit.errors import GlowkitError
+from glowkit.intervals import Estimate
+
+
+def norm_law(dim: int, n: int = 1):
+    """The exact law of the norm of the mean of n standard normal draws in R^dim, a frozen scipy law.
+
+    n = 1 is the law of a single point's norm. ``.mean()``, ``.std()``, ``.cdf`` and ``.rvs`` as usual.
+    """
+    if dim < 1 or n < 1:
+        raise GlowkitError(f"norm_law: dim = {dim}, n = {n}: both must be at least 1")
+    return stats.chi(dim, scale=1 / np.sqrt(n))
+
+
+def norm_of_mean_trials(dim: int, n: int, trials: int = 1000, seed: int = 0) -> np.ndarray:
+    """(trials,) norms of the mean of n standard normal draws, drawn from their exact law (figure 5).
+
+    The thesis drew n x D numbers a trial; the law needs one chi-square number a trial.
+    """
+    return norm_law(dim, n).rvs(size=trials, random_state=np.random.default_rng(seed))
+
+
+def norm_of_mean_brute(dim: int, n: int, trials: int, seed: int = 0) -> np.ndarray:
+    """The same (trials,) norms the long way, n x dim numbers a trial: the check of the shortcut."""
+    rng = np.random.default_rng(seed)
+    return np.array([np.linalg.norm(rng.standard_normal((n, dim)).mean(axis=0)) for _ in range(trials)])
+
+
+class NormReport(NamedTuple):
+    """Norms against the chi law of their dimension."""
+
+    dim: int
+    mean: Estimate
+    std: Estimate
+    law_mean: float
+    law_std: float
+    ks: float
+    """Kolmogorov-Smirnov distance to chi_dim, in [0, 1]."""
+    ks_pvalue: float
+
+
+def norm_report(norms, dim: int, seed: int = 0) -> NormReport:
+    """Mean and s.d. of norms (n,) of points in R^dim with their intervals, beside the chi law (figure 6)."""
+    norms = np.asarray(norms, dtype=np.float64)
+    law = norm_law(dim)
+    ks = stats.kstest(norms, law.cdf)
+    return NormReport(
+        dim, intervals.mean(norms), intervals.bootstrap(np.std, norms, seed=seed),
+        float(law.mean()), float(law.std()), float(ks.statistic), float(ks.pvalue),
+    )
+
+
+def level_norms(z, levels: list[slice]) -> np.ndarray:
+    """(n, 1 + L) norms of latents z (n, D): of the whole vector, then of each level's slice."""
+    squares = np.asarray(z, dtype=np.float32) ** 2
+    return np.sqrt(np.stack([squares.sum(axis=1, dtype=np.float64)]
+                            + [squares[:, level].sum(axis=1, dtype=np.float64) for level in levels], axis=1))
+
+
+def project(z, direction) -> np.ndarray:
+    """(n,) signed lengths of points z (n, D) along a direction (D,), which need not have norm 1."""
+    direction = np.asarray(direction, dtype=np.float64)
+    length = np.linalg.norm(direction)
+    if not length > 0:
+        raise GlowkitError("project: the direction is zero (or not finite); want one with positive norm")
+    return np.asarray(z) @ (direction / length).astype(np.asarray(z).dtype)
+
+
+def held_out_projection(z, seed: int = 0) -> np.ndarray:
+    """(n,) projections on the line through the mean, each half of z read on the other half's line (figure 7).
+
+    Read on its own line, even a true normal sample sits at +sqrt(D/n): every point helped to choose the line.
+    """
+    z = np.asarray(z)
+    order = np.random.default_rng(seed).permutation(len(z))
+    first, second = order[: len(z) // 2], order[len(z) // 2 :]
+    projections = np.empty(len(z), dtype=z.dtype)
+    projections[first] = project(z[first], z[second].mean(axis=0))
+    projections[second] = project(z[second], z[first].mean(axis=0))
+    return projections
+
+
+def share_positive(projections) -> Estimate:
+    """The share of projections above zero, with Wilson's interval: 0.5 for a centred normal."""
+    projections = np.asarray(projections)
+    return intervals.wilson(int((projections > 0).sum()), len(projections))

@@ -1,0 +1,102 @@
+"""Classifiers against scikit-learn, exact Gaussian answers and brute-force counting."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from glowkit import classifiers as c
+from glowkit.errors import GlowkitError
+from glowkit.theory import cover_probability
+
+
+def two_classes(n, dim, distance, seed):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 3 == 0
+    shift = distance / 2 / np.sqrt(dim) * np.where(labels, 1, -1)
+    return rng.standard_normal((n, dim)) + shift[:, None], labels
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
+def test_auc_counts_pairs(pairs):  # few distinct scores: ties count a half
+    scores, labels = map(np.array, zip(*pairs, strict=True))
+    if labels.all() or not labels.any():
+        return
+    area = c.auc(scores, labels)
+    assert area.estimate == pytest.approx(roc_auc_score(labels, scores))
+    assert 0 <= area.ci[0] <= area.estimate <= area.ci[1] <= 1
+
+
+def test_delong_interval_agrees_with_the_bootstrap_and_covers():
+    scores, labels = two_classes(600, 1, 1.5, 0)
+    area = c.auc(scores[:, 0], labels)
+    bootstrap = c.bootstrap(lambda s, y: roc_auc_score(y, s), scores[:, 0], labels, resamples=500)
+    assert area.ci == pytest.approx(bootstrap.ci, abs=0.01)
+    truth = stats.norm.cdf(1.5 / np.sqrt(2))
+    hits = 0
+    for seed in range(200):
+        scores, labels = two_classes(120, 1, 1.5, seed)
+        low, high = c.auc(scores[:, 0], labels).ci
+        hits += low <= truth <= high
+    assert c.wilson(hits, 200).ci[1] > 0.93
+
+
+def test_auc_of_separated_classes_keeps_an_open_end():
+    area = c.auc(np.arange(20), np.arange(20) >= 10)
+    assert area.estimate == 1 and area.ci == (pytest.approx(0.025 ** (1 / 10)), 1.0)
+    assert c.auc(-np.arange(20), np.arange(20) >= 10).ci[1] == pytest.approx(1 - 0.025 ** (1 / 10))
+
+
+def test_mean_projections_reach_the_gaussian_optimum():
+    x, y = two_classes(3000, 10, 2.0, 0)
+    new, truth = two_classes(3000, 10, 2.0, 1)
+    plus, minus = c.class_means(x, y)
+    best = stats.norm.cdf(2 / np.sqrt(2))
+    opposite = c.auc(c.opposite_projection(new, plus, minus), truth)
+    assert opposite.estimate == pytest.approx(best, abs=0.02)
+    assert c.auc(c.zero_projection(new, plus), truth).estimate == pytest.approx(best, abs=0.02)
+
+
+def test_comparators_in_the_span_equal_the_full_fit():
+    x, y = two_classes(60, 200, 4.0, 0)
+    new, truth = two_classes(400, 200, 4.0, 1)
+    ours = c.comparators(x, y, new, truth)
+    scale = np.sqrt(((x - x.mean(0)) ** 2).sum(1).mean())
+    full = LogisticRegression(max_iter=2000).fit((x - x.mean(0)) / scale, y)
+    theirs = roc_auc_score(truth, full.decision_function((new - x.mean(0)) / scale))
+    assert ours["logistic regression"].estimate == pytest.approx(theirs, abs=1e-3)
+    assert all(area.estimate > 0.8 for area in ours.values())
+
+
+def test_separable_agrees_with_counting_and_with_cover():
+    points = np.random.default_rng(0).standard_normal((6, 2))
+    angles = np.linspace(0, np.pi, 20_001)
+    heights = points @ np.stack([np.cos(angles), np.sin(angles)])
+    order = np.argsort(heights, axis=0)
+    found = set()  # every labelling a line makes: the first k points along some direction, or the others
+    for column in np.unique(order, axis=1).T:
+        for k in range(1, 6):
+            first = np.isin(np.arange(6), column[:k])
+            found |= {tuple(first), tuple(~first)}
+    labellings = [y for y in itertools.product([False, True], repeat=6) if 0 < sum(y) < 6]
+    answers = {y for y in labellings if c.separable(points, y)}
+    assert answers == found
+    assert (len(answers) + 2) / 2**6 == pytest.approx(cover_probability(6, 2))
+
+
+def test_random_labels_separate_below_n_equals_d_and_mean_nothing():
+    rng = np.random.default_rng(0)
+    accuracy, held_out = c.random_labels(rng.standard_normal((60, 100)), rng.standard_normal((400, 100)))
+    assert accuracy.estimate == 1
+    assert held_out.ci[0] < 0.5 < held_out.ci[1]
+
+
+def test_one_class_is_refused():
+    with pytest.raises(GlowkitError, match="both classes"):
+        c.auc([1, 2], [True, True])

@@ -1,0 +1,78 @@
+"""Norm laws against quadrature and brute force; the hemisphere's reading against normals, shifted or not."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import integrate, stats
+
+from glowkit import gaussianity as g
+from glowkit.errors import GlowkitError
+
+
+@pytest.mark.parametrize("dim", [1, 2, 7, 60])
+def test_norm_law_by_quadrature(dim):
+    def density(r, power=0):
+        log = (dim - 1) * np.log(r) - r * r / 2
+        return r**power * np.exp(log)
+
+    top = np.sqrt(dim) + 12
+    total = integrate.quad(density, 1e-12, top)[0]
+    mean = integrate.quad(density, 1e-12, top, args=(1,))[0] / total
+    assert g.norm_law(dim).mean() == pytest.approx(mean)
+    assert g.norm_law(dim).std() == pytest.approx(np.sqrt(dim - mean**2))
+    assert g.norm_law(dim, 9).mean() == pytest.approx(mean / 3)
+
+
+def test_norm_law_at_the_thesis_size():
+    law = g.norm_law(256 * 256 * 3)
+    assert law.mean() == pytest.approx(443.4044, abs=1e-4)
+    assert law.std() == pytest.approx(0.7071, abs=1e-4)
+
+
+def test_norm_of_mean_shortcut_agrees_with_brute_force():
+    short = g.norm_of_mean_trials(50, 20, trials=2000, seed=1)
+    brute = g.norm_of_mean_brute(50, 20, trials=2000, seed=2)
+    assert stats.ks_2samp(short, brute).pvalue > 0.01
+    assert stats.kstest(brute, g.norm_law(50, 20).cdf).pvalue > 0.01
+
+
+def test_norm_report_accepts_normals_and_rejects_others():
+    x = np.random.default_rng(0).standard_normal((2000, 30))
+    good = g.norm_report(np.linalg.norm(x, axis=1), 30)
+    assert good.ks_pvalue > 0.01 and good.mean.ci[0] < good.law_mean < good.mean.ci[1]
+    assert good.std.ci[0] < good.law_std < good.std.ci[1]
+    assert g.norm_report(np.linalg.norm(1.1 * x, axis=1), 30).ks_pvalue < 1e-6
+
+
+@settings(deadline=None)
+@given(st.integers(1, 6), st.integers(1, 6))
+def test_level_norms_add_up(first, second):
+    z = np.random.default_rng(3).standard_normal((4, first + second)).astype(np.float32)
+    norms = g.level_norms(z, [slice(0, first), slice(first, first + second)])
+    assert norms[:, 0] ** 2 == pytest.approx((norms[:, 1:] ** 2).sum(axis=1), rel=1e-5)
+    assert norms[:, 0] == pytest.approx(np.linalg.norm(z, axis=1), rel=1e-5)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 1000))
+def test_held_out_projection_of_normals_is_standard_normal(seed):
+    z = np.random.default_rng(seed).standard_normal((400, 300))
+    in_sample = g.project(z, z.mean(axis=0))
+    assert in_sample.mean() == pytest.approx(np.sqrt(300 / 400), abs=0.15)  # the bias the halves avoid
+    held_out = g.held_out_projection(z, seed)
+    assert abs(held_out.mean()) < 0.35
+    assert held_out.std() == pytest.approx(1, abs=0.15)
+
+
+def test_share_positive_of_a_shifted_normal():
+    z = np.random.default_rng(5).standard_normal((4000, 40)) + 1 / np.sqrt(40)  # mean of norm 1
+    share = g.share_positive(g.held_out_projection(z))
+    assert share.ci[0] < stats.norm.cdf(1) < share.ci[1]
+
+
+def test_bad_input_says_what_would_be_right():
+    with pytest.raises(GlowkitError, match="at least 1"):
+        g.norm_law(0)
+    with pytest.raises(GlowkitError, match="positive norm"):
+        g.project(np.ones((2, 3)), np.zeros(3))

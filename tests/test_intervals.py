@@ -1,0 +1,53 @@
+"""Intervals against scipy's own and against their coverage on data whose truth is known."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from glowkit import intervals
+from glowkit.errors import GlowkitError
+
+
+@settings(deadline=None)
+@given(st.integers(1, 500), st.floats(0, 1))
+def test_wilson_solves_its_equation(n, share):
+    k = round(share * n)
+    estimate, (low, high), _ = intervals.wilson(k, n)
+    z = stats.norm.ppf(0.975)
+    for bound in (low, high):  # the bounds are where the score test is just at z
+        assert (estimate - bound) ** 2 == pytest.approx(z**2 * bound * (1 - bound) / n, abs=1e-9)
+
+
+def test_mean_is_the_t_interval():
+    values = np.random.default_rng(0).normal(3, 2, 40)
+    ours = intervals.mean(values)
+    assert ours.ci == pytest.approx(tuple(stats.ttest_1samp(values, 0).confidence_interval()))
+    assert str(ours).endswith("(n = 40)")
+
+
+def test_bootstrap_matches_scipy_and_repeats():
+    values = np.random.default_rng(1).exponential(size=300)
+    ours = intervals.bootstrap(np.median, values, resamples=2000)
+    theirs = stats.bootstrap((values,), np.median, method="percentile", rng=2).confidence_interval
+    assert ours.ci == pytest.approx((theirs.low, theirs.high), abs=0.02)
+    assert ours == intervals.bootstrap(np.median, values, resamples=2000)
+
+
+def test_bootstrap_of_groups_is_as_wide_as_the_groups_demand():
+    rng = np.random.default_rng(2)
+    person = np.repeat(np.arange(50), 20)
+    values = rng.normal(size=50)[person] + 0.1 * rng.normal(size=1000)  # 50 people, 20 alike images each
+    single = intervals.bootstrap(np.mean, values)
+    grouped = intervals.bootstrap(np.mean, values, groups=person)
+    width = np.diff(grouped.ci)[0]
+    assert width > 3 * np.diff(single.ci)[0]
+    assert width == pytest.approx(2 * 1.96 * values.reshape(50, 20).mean(1).std() / np.sqrt(50), rel=0.15)
+
+
+def test_bad_input_says_what_would_be_right():
+    for call in (lambda: intervals.wilson(5, 3), lambda: intervals.mean([1.0]),
+                 lambda: intervals.bootstrap(np.mean, [1, 2], groups=[1])):
+        with pytest.raises(GlowkitError, match="want|must"):
+            call()
