@@ -291,16 +291,18 @@ def _log(path: Path, line: dict) -> None:
 
 
 def _save(trainer: Trainer, path: Path, config: Config) -> None:
-    metadata = {"step": str(trainer.step), "config": json.dumps(config.as_dict())}
-    checkpoint.write_tensors(path / STATE, trainer.tensors(), metadata)
+    about = {"step": trainer.step, "config": config.as_dict()}
+    # One key: safetensors writes several in any order, and equal states should be equal files.
+    checkpoint.write_tensors(path / STATE, trainer.tensors(), {"run": json.dumps(about)})
     checkpoint.save(trainer.average.module, path)
 
 
 def _resume(trainer: Trainer, path: Path, config: Config) -> None:
     tensors, metadata = checkpoint.read_tensors(path / STATE)
     try:
-        saved, step = json.loads(metadata["config"]), int(metadata["step"])
-    except (KeyError, ValueError):
+        about = json.loads(metadata["run"])
+        saved, step = about["config"], about["step"]
+    except (KeyError, json.JSONDecodeError):
         raise GlowkitError(f"{path / STATE}: not the state of a training run; give another --out") from None
     wanted = config.as_dict()
     for part in ("model", "training"):

@@ -1,0 +1,149 @@
+"""An independent judge of attributes: a small convolutional network that sees pixels and knows no latent.
+
+It says whether an edit worked, so it must not be the direction under test. Its own held-out accuracy, stored with
+it, is the ceiling of every success rate the book reports.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from glowkit import checkpoint
+from glowkit.dataset import Dataset, open_dataset
+from glowkit.errors import GlowkitError
+
+FILE = "judge.safetensors"
+
+
+class Judge(nn.Module):
+    """judge(x) -> probabilities (B, A) of each attribute, for images x (B, 3, H, W), uint8 or float in [0, 1].
+
+    Images are read at 64 px, whatever their size. scores[attribute] holds what the judge reaches on held-out
+    images: "accuracy", "sensitivity" (positives seen), "specificity" (negatives seen), "auc", "n" and "positives".
+    """
+
+    def __init__(self, attributes: list[str], width: int = 24) -> None:
+        super().__init__()
+        self.attributes, self.width = attributes, width
+        self.scores: dict[str, dict[str, float]] = {}
+        channels = [3, width, 2 * width, 3 * width, 4 * width]
+        layers: list[nn.Module] = []
+        for a, b in zip(channels[:-1], channels[1:], strict=True):
+            layers += [nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2), nn.Linear(4 * width * 16, 64), nn.ReLU())
+        self.head = nn.Linear(64, len(attributes))
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, 64): the last hidden layer, a description of the face in which distances mean something."""
+        x = x / 255 if x.dtype == torch.uint8 else x.nan_to_num(0.0)
+        if x.shape[-1] != 64:
+            x = F.interpolate(x, size=(64, 64), mode="bilinear", antialias=True, align_corners=False)
+        return self.body((x - 0.5) * 4)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """(B, A)"""
+        return self.head(self.features(x))
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.logits(part).sigmoid() for part in x.split(256)])
+
+    def says(self, x: Tensor, attribute: str) -> np.ndarray:
+        """bool (B,): does the judge see the attribute? A picture with a non-finite pixel has none, by decision."""
+        if attribute not in self.attributes:
+            raise GlowkitError(f"attribute {attribute!r}: the judge knows {', '.join(self.attributes)}")
+        seen = self(x)[:, self.attributes.index(attribute)] > 0.5
+        if x.is_floating_point():
+            seen &= x.flatten(1).isfinite().all(1)
+        return seen.cpu().numpy()
+
+
+def make(name: str | Path, data: str | Path | None = None, n: int = 20_000, epochs: int = 8, seed: int = 0) -> Path:
+    """Trains a judge on n training images of a data set; writes judge.safetensors to the model's folder.
+
+    Training images are quantised, blurred a little and made noisy at random, since decoded pictures are.
+    """
+    folder, model = checkpoint.folder_of(name), checkpoint.load(name)
+    dataset = open_dataset(data or folder.name, size=model.config.image_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        judge = Judge(list(dataset.attributes))
+        _fit(judge, dataset, dataset.subset("train")[-n:], epochs)
+    judge.eval()
+    test = dataset.subset("test")
+    judge.scores = _scores(judge, dataset, test)
+    about = {"attributes": judge.attributes, "width": judge.width, "scores": judge.scores}
+    half = {key: t.half() if t.ndim > 1 else t for key, t in judge.state_dict().items()}
+    checkpoint.write_tensors(folder / FILE, half, {"judge": json.dumps(about)})
+    return folder / FILE
+
+
+def _fit(judge: Judge, dataset: Dataset, indices: np.ndarray, epochs: int, batch: int = 128) -> None:
+    labels = torch.from_numpy(np.asarray(dataset.labels, bool)[indices]).float()
+    steps = epochs * (len(indices) // batch)
+    optimiser = torch.optim.AdamW(judge.parameters(), 3e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
+    judge.train()
+    with tqdm(total=steps, desc="judge", unit="step") as bar:
+        for _ in range(epochs):
+            order = torch.randperm(len(indices))
+            for k in range(len(indices) // batch):
+                where = order[k * batch : (k + 1) * batch]
+                x = _worn(dataset.images(indices[where.numpy()]).float() / 255)
+                loss = F.binary_cross_entropy_with_logits(judge.logits(x), labels[where])
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+                bar.update()
+                bar.set_postfix(loss=f"{loss.item():.3f}")
+
+
+def _worn(x: Tensor) -> Tensor:
+    """Each image blurred and made noisy by a random amount: what a decoded picture may look like."""
+    blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    x = torch.lerp(x, blurred, torch.rand(len(x), 1, 1, 1))
+    return (x + 0.04 * torch.rand(len(x), 1, 1, 1) * torch.randn(x.shape)).clamp(0, 1)
+
+
+def _scores(judge: Judge, dataset: Dataset, indices: np.ndarray) -> dict[str, dict[str, float]]:
+    truth = np.asarray(dataset.labels, bool)[indices]
+    p = torch.cat([judge(dataset.images(indices[i : i + 500])) for i in range(0, len(indices), 500)]).numpy()
+    scores = {}
+    for i, attribute in enumerate(judge.attributes):
+        y, said = truth[:, i], p[:, i] > 0.5
+        if y.all() or not y.any():
+            continue
+        scores[attribute] = {
+            "accuracy": float((said == y).mean()),
+            "sensitivity": float(said[y].mean()),
+            "specificity": float((~said[~y]).mean()),
+            "auc": float(roc_auc_score(y, p[:, i])),
+            "n": len(y),
+            "positives": int(y.sum()),
+        }
+    return scores
+
+
+def open_judge(name: str | Path) -> Judge:
+    """The judge of a bundled name ("faces64") or of a model's folder."""
+    path = checkpoint.folder_of(name) / FILE
+    if not path.exists():
+        raise GlowkitError(f"{path}: no judge there yet; make it with `glowkit judge {name}`")
+    tensors, metadata = checkpoint.read_tensors(path)
+    try:
+        about = json.loads(metadata["judge"])
+        judge = Judge(about["attributes"], about["width"])
+        judge.load_state_dict(tensors)
+    except (KeyError, json.JSONDecodeError, RuntimeError) as error:
+        raise GlowkitError(f"{path}: not a judge ({error}); make it again with `glowkit judge {name}`") from None
+    judge.scores = about["scores"]
+    return judge.eval().requires_grad_(False)

@@ -1,0 +1,194 @@
+"""Training: the loop against a plain one, exact resume after kill -9, the guard, and bad configs."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from glowkit import checkpoint, training
+from glowkit.dataset import Dataset
+from glowkit.errors import GlowkitError
+from glowkit.flow import Glow, GlowConfig
+
+MODEL = GlowConfig(16, 2, 2, 12, "affine")
+SETTINGS = dict(steps=60, batch=16, warmup=5, log_every=10, checkpoint_every=20, held_out=32)
+
+
+def toy_dataset(size: int = 16, n: int = 300) -> Dataset:
+    """Blocks of colour: nothing to look at, but something to learn."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (n, 3, 4, 4), dtype=np.uint8).repeat(size // 4, 2).repeat(size // 4, 3)
+    splits = np.repeat(np.arange(3, dtype=np.uint8), (n - 60, 30, 30))
+    labels = (pixels.mean((2, 3)) > 128)[:, :2]
+    return Dataset("toy", size, ["Red", "Green"], labels, splits, None, None, lambda i: pixels[i])
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    monkeypatch.setattr(training, "open_dataset", lambda name, size: toy_dataset(size))
+
+
+def tensors(folder: Path, file: str) -> dict[str, torch.Tensor]:
+    return checkpoint.read_tensors(folder / file)[0]
+
+
+def test_a_step_is_plain_adam_on_bits_per_dim():
+    torch.manual_seed(0)
+    model = Glow(MODEL).double()
+    x = toy_dataset().images(range(8))
+    model.initialise(x)
+    plain = Glow(MODEL).double()
+    plain.load_state_dict(model.state_dict())
+    settings = training.Settings(warmup=1, steps=100, clip=1e9, batch=8)
+    step = training.make_step(model, settings)
+    bits = step(x)
+    v = plain.dequantise(x, torch.Generator().manual_seed(0))
+    expected = -plain.log_prob_of(*plain(v)).mean() / (768 * math.log(2))
+    assert abs(bits - expected) < 0.02  # the coupling nets of the step may run in bfloat16
+    if training.compute_dtype(torch.device("cpu")) is None:
+        assert abs(bits - expected) < 1e-9
+    # One step of Adam moves each parameter with a gradient by the learning rate, whatever the gradient's size.
+    moved = [float((a - b).detach().abs().max()) for a, b in zip(model.parameters(), plain.parameters(), strict=True)]
+    assert max(moved) == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_the_average_is_the_exponential_moving_average_and_is_what_is_saved(toy, tmp_path):
+    torch.manual_seed(0)
+    model = Glow(MODEL)
+    x = toy_dataset().images(range(16))
+    model.initialise(x)
+    trainer = training.make_step(model, training.Settings(steps=20, warmup=1, average=0.9))
+    name = "levels.0.steps.0.norm.bias"
+    expected = None
+    for k in range(20):
+        trainer(x)
+        now = trainer.parameters[name].detach().clone()
+        decay = min(0.9, (1 + k) / (10 + k))
+        expected = now if expected is None else decay * expected + (1 - decay) * now
+    assert torch.allclose(trainer.average.module.get_parameter(name), expected, atol=1e-6)
+    out = training.train(training.Config(MODEL, training.Settings(**SETTINGS)), out=tmp_path / "run")
+    state = tensors(out, training.STATE)
+    saved = checkpoint.load(out).state_dict()
+    assert all(torch.equal(saved[key], state[f"average.module.{key}"]) for key in saved)
+    assert not torch.equal(saved[name], state[f"model.{name}"])
+
+
+def test_it_learns_and_the_log_says_so(toy, tmp_path):
+    out = training.train(training.Config(MODEL, training.Settings(**SETTINGS)), out=tmp_path / "run")
+    lines = [json.loads(line) for line in (out / training.LOG).read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20, 30, 40, 50, 60]
+    assert lines[-1]["bits_per_dim"] < lines[0]["bits_per_dim"] - 0.5
+    held_out = toy_dataset().images(toy_dataset().subset("valid"))
+    model = checkpoint.load(out)
+    assert lines[-1]["held_out_bits_per_dim"] == pytest.approx(training.held_out_bits(model, held_out), abs=1e-9)
+
+
+RUN = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_training as t
+from glowkit import training
+training.open_dataset = lambda name, size: t.toy_dataset(size)
+training.train(training.Config(t.MODEL, training.Settings(**t.SETTINGS)), out={out!r}, resume=True)
+"""
+
+
+def start(out: Path) -> subprocess.Popen:
+    code = RUN.format(tests=str(Path(__file__).parent), out=str(out))
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def test_kill_minus_nine_at_any_point_and_resume_to_the_same_weights(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start(whole).wait() == 0
+    kills = 0
+    for lines in (1, 3, 5):  # before the first checkpoint, between checkpoints, late
+        process = start(killed)
+        log = killed / training.LOG
+        while process.poll() is None:
+            if log.exists() and len(log.read_text().splitlines()) >= lines:
+                os.kill(process.pid, signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.002)
+        process.wait()
+    assert kills >= 2
+    assert start(killed).wait() == 0
+    for file in (training.STATE, checkpoint.WEIGHTS):
+        assert (whole / file).read_bytes() == (killed / file).read_bytes(), file
+    steps = [[json.loads(line)["step"] for line in (run / training.LOG).read_text().splitlines()]
+             for run in (whole, killed)]
+    assert steps[0] == steps[1]
+
+
+def test_the_guard_names_the_layer_and_keeps_the_weights():
+    torch.manual_seed(0)
+    model = Glow(MODEL)
+    x = toy_dataset().images(range(16))
+    model.initialise(x)
+    trainer = training.make_step(model, training.Settings())
+    trainer(x)
+    with torch.no_grad():
+        model.levels[1].steps[0].conv.log_s[0] = torch.inf
+    before = {name: p.clone() for name, p in trainer.parameters.items()}
+    with pytest.raises(GlowkitError, match=r"step 1: .* first at levels\.1\.steps\.0"):
+        trainer(x)
+    assert all(torch.equal(before[name], p) for name, p in trainer.parameters.items())
+    assert trainer.step == 1
+
+
+def test_each_epoch_shows_every_image_once():
+    settings = training.Settings(batch=10)
+    epochs = [
+        torch.cat([training.batch_indices(10 * e + k, 100, settings) for k in range(10)]) for e in range(2)
+    ]
+    assert all(sorted(e.tolist()) == list(range(100)) for e in epochs)
+    assert not torch.equal(*epochs)
+
+
+def test_a_run_is_not_overwritten_nor_continued_with_other_settings(toy, tmp_path):
+    config = training.Config(MODEL, training.Settings(**{**SETTINGS, "steps": 20}))
+    out = training.train(config, out=tmp_path / "run")
+    with pytest.raises(GlowkitError, match="--resume"):
+        training.train(config, out=out)
+    other = training.Config(MODEL, training.Settings(**{**SETTINGS, "learning_rate": 0.5}))
+    with pytest.raises(GlowkitError, match="learning_rate = 0.5, but .* was trained with 0.001"):
+        training.train(other, out=out, resume=True)
+    (out / training.STATE).write_bytes((out / training.STATE).read_bytes()[:100])
+    with pytest.raises(GlowkitError, match=r"state\.safetensors: not a whole safetensors file"):
+        training.train(config, out=out, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[model\n", "not a TOML file"),
+        ("[modle]\nlevels = 2", "unknown key modle"),
+        ("[model]\nlevles = 2", "levles: no such setting; there are image_size, levels"),
+        ("[model]\nlevels = 'two'", "must be of type int"),
+        ("[training]\nbatch = 0", "must be positive"),
+        ("[training]\nlearning_rate = true", "must be of type float"),
+        ("[training]\nlog_every = 30\ncheckpoint_every = 100", "multiple of log_every"),
+    ],
+)
+def test_a_bad_config_names_file_and_setting(tmp_path, text, says):
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(GlowkitError, match=says) as error:
+        training.read_config(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_committed_configs_are_valid():
+    configs = sorted(Path(__file__).parents[1].glob("configs/*.toml"))
+    assert configs
+    for path in configs:
+        training.read_config(path)
