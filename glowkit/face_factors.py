@@ -1,9 +1,9 @@
-"""What a procedural face is made of: CelebA attributes and continuous factors, drawn from a counter-based hash.
+"""What a procedural face is made of: CelebA attributes and continuous factors from a counter-based hash.
 
 Face `i` of seed `s` depends on `(s, i)` alone, so access is random and every machine draws the same faces.
-Four consecutive faces share an identity: bone structure, skin, hair and sex are drawn from `i // 4`, while pose,
-light, expression, clothes and background are drawn from `i`. Probabilities depend on sex and age group and
-reproduce CelebA's marginals (Liu et al., 2015) and its main correlations.
+Four consecutive faces share an identity: bone structure, skin, hair and sex are drawn from `i // 4`, while
+pose, light, expression, clothes and background are drawn from `i`. Probabilities depend on sex and age group
+and reproduce CelebA's marginals (Liu et al., 2015) and its main correlations.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ PER_IDENTITY = 4  # faces that share one identity; divides the 50,000 / 5,000 / 
 
 ATTRIBUTES: tuple[str, ...] = (
     "5_o_Clock_Shadow", "Arched_Eyebrows", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips", "Big_Nose",
-    "Black_Hair", "Blond_Hair", "Brown_Hair", "Bushy_Eyebrows", "Chubby", "Double_Chin", "Eyeglasses", "Goatee",
-    "Gray_Hair", "Heavy_Makeup", "High_Cheekbones", "Male", "Mouth_Slightly_Open", "Mustache", "Narrow_Eyes",
-    "No_Beard", "Oval_Face", "Pale_Skin", "Pointy_Nose", "Receding_Hairline", "Rosy_Cheeks", "Sideburns",
-    "Smiling", "Straight_Hair", "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat", "Wearing_Lipstick",
-    "Wearing_Necktie", "Young",
+    "Black_Hair", "Blond_Hair", "Brown_Hair", "Bushy_Eyebrows", "Chubby", "Double_Chin", "Eyeglasses",
+    "Goatee", "Gray_Hair", "Heavy_Makeup", "High_Cheekbones", "Male", "Mouth_Slightly_Open", "Mustache",
+    "Narrow_Eyes", "No_Beard", "Oval_Face", "Pale_Skin", "Pointy_Nose", "Receding_Hairline", "Rosy_Cheeks",
+    "Sideburns", "Smiling", "Straight_Hair", "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat",
+    "Wearing_Lipstick", "Wearing_Necktie", "Young",
 )  # fmt: skip
 
 # Probability of each attribute for (young men, older men, young women, older women). The groups weigh
@@ -62,18 +62,23 @@ _MALE, _YOUNG_MAN, _YOUNG_WOMAN = 0.4168, 0.640, 0.869
 _BEARD_IN_MEN, _MUSTACHE, _GOATEE, _SHADOW, _SIDEBURNS = 0.396, 0.252, 0.381, 0.528, 0.342
 
 # Continuous factors in natural units. The rest are positions in [0, 1], uniform unless said otherwise.
-_POSE = ("yaw", "pitch", "roll")  # radians: at most 0.44, 0.14, 0.17; triangular; to the viewer's right, down, clockwise
+_POSE = (
+    "yaw",
+    "pitch",
+    "roll",
+)  # radians: at most 0.44, 0.14, 0.17; triangular; to the viewer's right, down, clockwise
 _IDENTITY = (
     "skin_tone",  # 0 fair .. 1 dark; skewed to fair, conditioned on hair colour
-    "hair_tone", "hair_length", "hair_volume", "hair_part", "curl", "face_width", "face_length", "jaw", "eye_size",
-    "eye_colour", "eye_tilt", "brow_height", "nose_length", "nose_width", "lip_height", "mouth_width", "mouth_height",
-    "glasses_style", "wrinkles",
+    "hair_tone", "hair_length", "hair_volume", "hair_part", "curl", "face_width", "face_length", "jaw",
+    "eye_size", "eye_colour", "eye_tilt", "brow_height", "nose_length", "nose_width", "lip_height",
+    "mouth_width", "mouth_height", "glasses_style", "wrinkles",
 )  # fmt: skip
 _IMAGE = (
     "smile", "mouth_open",  # strength of the expression within its class
-    "light_x", "light_y", "light_strength", "warmth", "gaze", "backdrop_hue", "backdrop_value", "backdrop_chroma",
-    "backdrop_turn", "backdrop_spread", "bokeh_x", "bokeh_y", "clothes_hue", "clothes_value", "neckline", "hat_style",
-    "hat_hue", "makeup_hue", "lip_hue", "beard", "tinted", "strands",
+    "light_x", "light_y", "light_strength", "warmth", "gaze", "backdrop_hue", "backdrop_value",
+    "backdrop_chroma", "backdrop_turn", "backdrop_spread", "bokeh_x", "bokeh_y", "clothes_hue",
+    "clothes_value", "neckline", "hat_style", "hat_hue", "makeup_hue", "lip_hue", "beard", "tinted",
+    "strands",
 )  # fmt: skip
 CONTINUOUS: tuple[str, ...] = _POSE + _IDENTITY + _IMAGE
 
@@ -120,7 +125,8 @@ class Factors:
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """splitmix64's finaliser (Steele et al., 2014): a bijection of uint64 that scatters neighbouring counters."""
+    """splitmix64's finaliser (Steele et al., 2014): a bijection of uint64 that scatters neighbouring
+    counters."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -138,7 +144,9 @@ def factors(indices: int | slice | range | list[int] | np.ndarray, seed: int = 0
     """The factors of faces `indices` (non-negative integers) of a seed. Face i depends on (seed, i) alone."""
     index = np.atleast_1d(np.asarray(indices))
     if index.ndim != 1 or index.dtype.kind not in "iu" or (len(index) and index.min() < 0):
-        raise GlowkitError("face indices must be a list of non-negative integers, e.g. faces.factors(range(10))")
+        raise GlowkitError(
+            "face indices must be a list of non-negative integers, e.g. faces.factors(range(10))"
+        )
     index = index.astype(np.int64)
 
     def image(name: str) -> np.ndarray:
@@ -153,8 +161,8 @@ def factors(indices: int | slice | range | list[int] | np.ndarray, seed: int = 0
     group = np.where(male, 0, 2) + np.where(young, 0, 1)
     p = {name: np.array(row)[group] for name, row in _GROUPS.items()}
 
-    for name in ("Arched_Eyebrows", "Bags_Under_Eyes", "Big_Lips", "Big_Nose", "Bushy_Eyebrows", "Narrow_Eyes",
-                 "Oval_Face", "Pale_Skin", "Pointy_Nose", "Chubby"):  # fmt: skip
+    for name in ("Arched_Eyebrows", "Bags_Under_Eyes", "Big_Lips", "Big_Nose", "Bushy_Eyebrows", "Chubby",
+                 "Narrow_Eyes", "Oval_Face", "Pale_Skin", "Pointy_Nose"):  # fmt: skip
         a[name] = identity(name) < p[name]
     # a double chin mostly comes with a chubby face: half of the time both read the same number
     shared = identity("Double_Chin shared") < 0.5
@@ -168,7 +176,7 @@ def factors(indices: int | slice | range | list[int] | np.ndarray, seed: int = 0
     a["High_Cheekbones"] = image("High_Cheekbones") < np.where(smiling, 0.80, 0.134)
     a["Rosy_Cheeks"] = image("Rosy_Cheeks") < p["Rosy_Cheeks"] * np.where(smiling, 1.6, 0.26)
 
-    # the hairline shows one of four states; bald, receding and bangs belong to the identity, a hat to the picture
+    # one hairline out of four; bald, receding and bangs belong to the identity, a hat to the picture
     u = identity("hairline")
     a["Bald"] = u < p["Bald"]
     u = u - p["Bald"]
@@ -178,8 +186,16 @@ def factors(indices: int | slice | range | list[int] | np.ndarray, seed: int = 0
     hat = a["Wearing_Hat"] = ~a["Bald"] & (image("Wearing_Hat") < p["Wearing_Hat"] / (1 - p["Bald"]))
     a["Receding_Hairline"] &= ~hat
     a["Bangs"] &= ~hat
-    _one_of(a, ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair"), identity("hair colour"), p, 1 - p["Bald"])
-    _one_of(a, ("Straight_Hair", "Wavy_Hair"), identity("hair texture"), p, (1 - p["Bald"]) * (1 - p["Wearing_Hat"]))
+    _one_of(
+        a, ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair"), identity("hair colour"), p, 1 - p["Bald"]
+    )
+    _one_of(
+        a,
+        ("Straight_Hair", "Wavy_Hair"),
+        identity("hair texture"),
+        p,
+        (1 - p["Bald"]) * (1 - p["Wearing_Hat"]),
+    )
     for name in ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair", "Straight_Hair", "Wavy_Hair"):
         a[name] &= ~a["Bald"]
     a["Straight_Hair"] &= ~hat
@@ -242,14 +258,16 @@ _TURNS_ON: dict[tuple[str, bool], tuple[str, ...]] = {
 def counterfactual(factors: Factors, **changes: bool | float | np.ndarray) -> Factors:
     """The same faces with chosen factors changed; render them again for the true picture of the change.
 
-    Attributes take a bool, continuous factors a number (poses in radians, the rest in [0, 1]); each may also be an
-    array with one value a face. What contradicts a change is changed with it: `Male=False` shaves, `Black_Hair=True`
-    turns the other colours off. Strengths come from the face's own numbers: `Smiling=True` gives each face its smile.
+    Attributes take a bool, continuous factors a number (poses in radians, the rest in [0, 1]); each may also
+    be an array with one value a face. What contradicts a change is changed with it: `Male=False` shaves,
+    `Black_Hair=True` turns the other colours off. Strengths come from the face's own numbers: `Smiling=True`
+    gives each face its smile.
     """
     unknown = [name for name in changes if name not in ATTRIBUTES + CONTINUOUS]
     if unknown:
         raise GlowkitError(
-            f"unknown factor {unknown[0]!r}; attributes: {', '.join(ATTRIBUTES)}; continuous: {', '.join(CONTINUOUS)}"
+            f"unknown factor {unknown[0]!r}; attributes: {', '.join(ATTRIBUTES)}; "
+            f"continuous: {', '.join(CONTINUOUS)}"
         )
     attributes, continuous = factors.attributes.copy(), factors.continuous.copy()
     column = {name: i for i, name in enumerate(ATTRIBUTES)}

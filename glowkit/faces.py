@@ -1,7 +1,7 @@
 """Procedural faces: named factors in, portraits out, and a CelebA tree on disk made of them.
 
-The public face of three modules: `face_factors` (what a face is), `face_geometry` (where its parts are) and
-`face_render` (how it is painted).
+The public names of the modules below it: `face_factors` (what a face is), `face_geometry` (where its parts
+are), `face_canvas`, `face_portrait`, `face_parts`, `face_hair` (how they are painted) and `face_render`.
 """
 
 from __future__ import annotations
@@ -38,12 +38,15 @@ ALIGNED = (178, 218)  # width and height of CelebA's aligned images
 ALIGNED_EYES = ((69.5, 111.5), (108.5, 111.5))  # where they put the eyes, in pixels
 
 
-def render_similar(f: Factors, scale: float, angle: float, shift: tuple[float, float], width: int, height: int):
+def render_similar(
+    f: Factors, scale: float, angle: float, shift: tuple[float, float], width: int, height: int
+):
     """Paint one face into a picture of any size, under a similarity transform of its aligned frame.
 
-    A point q of the frame (eyes at `EYES`) lands on pixel `shift + scale * R(angle) (q - centre of the eyes)`, R turning
-    clockwise on the screen; scale is in pixels per frame width, angle in radians. The backdrop and the body go on
-    outside the frame. Returns (uint8 (3, height, width), landmarks float64 (5, 2) in pixels).
+    A point q of the frame (eyes at `EYES`) lands on pixel `shift + scale * R(angle) (q - centre of the
+    eyes)`, R turning clockwise on the screen; scale is in pixels per frame width, angle in radians. The
+    backdrop and the body go on outside the frame. Returns (uint8 (3, height, width), landmarks float64 (5,
+    2) in pixels).
     """
     if len(f) != 1:
         raise GlowkitError(f"render_similar paints one face at a time, not {len(f)}")
@@ -80,12 +83,12 @@ def _in_the_wild(f: Factors, zoom: float):
 
 
 def write_tree(out: str | os.PathLike, n: int, size: int = 64, seed: int = 0) -> Path:
-    """Write faces 0 .. n-1 of a seed as a CelebA tree: the images and all of its lists, in the official formats.
+    """Write faces 0 .. n-1 of a seed as a CelebA tree: the images and all lists, in the official formats.
 
-    `size` is the side of the square face crop that the images have detail for: 64 or less gives CelebA's own 178 x 218
-    aligned images, more scales both kinds of images up by size / 64, rounded to whole steps of 178 x 218.
+    `size` is the side of the square face crop that the images have detail for: up to 64 gives CelebA's own
+    178 x 218 aligned images, up to 128 twice that, and so on; the images in the wild grow with them.
     Partition: the first 5/6 of the faces train, then 1/12 validation and 1/12 test, whole identities each.
-    Nothing is left behind if the writing fails; raises GlowkitError if `out` exists and is not an empty folder.
+    Nothing is left behind if the writing fails. GlowkitError if `out` exists and is not an empty folder.
     """
     out = Path(out)
     if n < 1:
@@ -123,7 +126,11 @@ def _write(folder: Path, n: int, zoom: int, seed: int) -> None:
         picture, points = _aligned(f[i], zoom)
         _save(folder / "img_align_celeba" / name, picture)
         aligned.append(np.round(points).astype(int).ravel())
-    spots = [f"{part}_{axis}" for part in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"]
+    spots = [
+        f"{part}_{axis}"
+        for part in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
+        for axis in "xy"
+    ]
     _list(folder / "list_attr_celeba.txt", names, np.where(f.attributes, 1, -1), ATTRIBUTES)
     _list(folder / "list_landmarks_celeba.txt", names, wild, spots)
     _list(folder / "list_landmarks_align_celeba.txt", names, aligned, spots)
@@ -141,5 +148,7 @@ def _save(path: Path, picture: Tensor) -> None:
 def _list(path: Path, names: list[str], rows, header=()) -> None:
     """One of CelebA's lists: with a header, the first line counts the rows."""
     lines = [str(len(names)), " ".join(header)] if header else []
-    lines += [name + " " + " ".join(f"{value:2d}" for value in row) for name, row in zip(names, rows, strict=True)]
+    lines += [
+        name + " " + " ".join(f"{value:2d}" for value in row) for name, row in zip(names, rows, strict=True)
+    ]
     path.write_text("\n".join(lines) + "\n")
