@@ -36,6 +36,8 @@ EYES = (
 ALIGNED_SIZE = (178, 218)
 ALIGNED_EYES = ((69.4, 111.4), (107.8, 111.4))  # mean eye places in img_align_celeba at ALIGNED_SIZE
 
+MAX_SIZE = 2048  # pixels a side of a crop
+
 ATTRIBUTE_FILE = "list_attr_celeba.txt"
 PARTITION_FILE = "list_eval_partition.txt"
 IDENTITY_FILE = "identity_CelebA.txt"
@@ -72,6 +74,13 @@ def similarity(left_eye: Sequence[float], right_eye: Sequence[float], size: int,
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
+def check_size(size: int) -> int:
+    """The size, if a crop can have it."""
+    if not 1 <= size <= MAX_SIZE:
+        raise GlowkitError(f"size {size}: a crop has 1 to {MAX_SIZE} pixels a side")
+    return size
+
+
 def crop(image: Image.Image, left_eye, right_eye, size: int, eyes=EYES) -> torch.Tensor:
     """Cut a square out of `image` so that the eyes come to rest at `eyes` (relative to the square).
 
@@ -80,7 +89,7 @@ def crop(image: Image.Image, left_eye, right_eye, size: int, eyes=EYES) -> torch
     Beyond the edge of the image its outermost pixels repeat. Raises GlowkitError if the eyes coincide or the
     crop misses the image.
     """
-    matrix = similarity(left_eye, right_eye, size, eyes)
+    matrix = similarity(left_eye, right_eye, check_size(size), eyes)
     to_source = np.linalg.inv(matrix[:, :2])
     # Pixels are little squares here; count from the corner of the first: p = to_source @ p_crop + origin.
     origin = to_source @ (-0.5 - matrix[:, 2]) + 0.5
@@ -448,6 +457,7 @@ def crop_tree(src: str | Path, out: str | Path, size: int, kind: str | None = No
     subsampling, PNG, ...). `out` appears when it is complete. Raises GlowkitError if it exists or anything in
     `src` is wrong.
     """
+    check_size(size)
     tree, out = read(src, kind), Path(out)
     if out.exists():
         raise GlowkitError(f"{out}: exists already; name a new folder")

@@ -161,8 +161,7 @@ class Blocks:
 
 
 def _photographs(path: Path, size: int) -> Dataset:
-    if size < 1:
-        raise GlowkitError(f"size {size}: crops have at least one pixel")
+    celeba.check_size(size)
     tree = celeba.read(path)
     splits = tree.splits
     if splits is None:
