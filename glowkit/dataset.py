@@ -98,6 +98,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("GLOWKIT_CACHE") or pooch.os_cache("glowkit"))
 
 
+def block_length(size: int) -> int:
+    """Faces in a cached block: 1000 up to 64 px, beyond as many as make 12 MB."""
+    return 1000 if size <= 64 else 1000 * 64**2 // size**2
+
+
 class Blocks:
     """The procedural faces' pixels, rendered block by block when first asked for and kept as .npy files.
 
@@ -110,7 +115,7 @@ class Blocks:
         key = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
         self.folder = cache_folder() / f"faces{size}-seed{FACES_SEED}-{key}"
         self.size = size
-        self.length = 1000 if size <= 64 else 1000 * 64**2 // size**2 // 10 * 10  # about 12 MB a block
+        self.length = block_length(size)
         self.open: dict[int, np.ndarray] = {}
 
     def __call__(self, indices: np.ndarray) -> np.ndarray:
@@ -132,7 +137,9 @@ class Blocks:
         try:
             block = np.load(path, mmap_mode="r", allow_pickle=False)
             # The four bytes after the array are its checksum; NumPy reads past them.
-            checksum = int.from_bytes(path.read_bytes()[-4:], "little")
+            with path.open("rb") as file:
+                file.seek(-4, os.SEEK_END)
+                checksum = int.from_bytes(file.read(), "little")
         except (OSError, ValueError, EOFError):
             return None
         if block.dtype != np.uint8 or block.shape != shape or zlib.crc32(block) != checksum:
