@@ -16,6 +16,7 @@ from pathlib import Path
 
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
+from glowkit.intervals import Estimate
 
 VERDICTS = ("reproduced", "reproduced with a correction", "not reproduced", "wrong in the source")
 OPEN = "open"
@@ -144,7 +145,7 @@ def _open(row: Row) -> Entry:
 def _numbers(entry: Entry) -> str:
     if entry.estimate is None or entry.ci is None:
         return "not measured"
-    return f"{entry.estimate:.5g} [{entry.ci[0]:.5g}, {entry.ci[1]:.5g}] (n = {entry.n:,})"
+    return str(Estimate(entry.estimate, entry.ci, entry.n))
 
 
 def _read(path: Path) -> list[Entry]:

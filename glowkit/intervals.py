@@ -1,9 +1,10 @@
 """Confidence intervals: every number the book prints carries its n and one of these.
 
 >>> print(wilson(889, 1000))
-0.889 [0.8680, 0.9070] (n = 1,000)
+0.889 [0.868, 0.907] (n = 1,000)
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -24,7 +25,11 @@ class Estimate(NamedTuple):
     n: int
 
     def __str__(self) -> str:
-        return f"{self.estimate:.4g} [{self.ci[0]:.4f}, {self.ci[1]:.4f}] (n = {self.n:,})"
+        """As many decimals as the interval's width makes meaningful."""
+        width = self.ci[1] - self.ci[0]
+        places = 1 - math.floor(math.log10(width)) if width > 0 else 4
+        shape = f".{max(0, places)}f" if places <= 6 else ".2g"
+        return f"{self.estimate:{shape}} [{self.ci[0]:{shape}}, {self.ci[1]:{shape}}] (n = {self.n:,})"
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> Estimate:

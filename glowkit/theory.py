@@ -237,8 +237,8 @@ def linear_share(z, w) -> float:
     """The share of the variance of w (n, N) that the best linear map of z (n, N) explains: 1 for O(N)."""
     z, w = np.asarray(z, dtype=np.float64), np.asarray(w, dtype=np.float64)
     z, w = z - z.mean(axis=0), w - w.mean(axis=0)
-    residual = w - z @ np.linalg.lstsq(z, w, rcond=None)[0]
-    return float(1 - (residual**2).sum() / (w**2).sum())
+    cross = z.T @ w
+    return float((cross * np.linalg.solve(z.T @ z, cross)).sum() / (w**2).sum())
 
 
 # --- Equal probability is equal measure, not equal volume (section 5.2.1) ----------------------------------

@@ -68,7 +68,7 @@ def test_json_and_scoreboard_show_every_row():
         assert set(item) == {"id", "verdict", "estimate", "ci", "n", "control", "model", "chapter", "figure"}
     board = claims.scoreboard().splitlines()
     assert len(board) == 2 + 48 and all(len(re.findall(r"(?<!\\)\|", line)) == 7 for line in board)
-    assert "[C31](#c31)" in board[32] and "0.798 [0.797, 0.799] (n = 1,000)" in board[32]
+    assert "[C31](#c31)" in board[32] and "0.7980 [0.7970, 0.7990] (n = 1,000)" in board[32]
     assert "| open | not measured |" in board[2]
 
 

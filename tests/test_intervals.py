@@ -27,6 +27,17 @@ def test_mean_is_the_t_interval():
     assert str(ours).endswith("(n = 40)")
 
 
+@pytest.mark.parametrize("estimate, ci, text", [
+    (443.34, (443.25, 443.43), "443.34 [443.25, 443.43] (n = 5)"),
+    (0.89, (0.8801, 0.8999), "0.890 [0.880, 0.900] (n = 5)"),
+    (1.0, (1.0, 1.0), "1.0000 [1.0000, 1.0000] (n = 5)"),
+    (1.7e-7, (0, 1.7e-7), "1.7e-07 [0, 1.7e-07] (n = 5)"),
+    (60_000, (59_000, 61_000), "60000 [59000, 61000] (n = 5)"),
+])  # fmt: skip
+def test_an_estimate_shows_the_decimals_it_has(estimate, ci, text):
+    assert str(intervals.Estimate(estimate, ci, 5)) == text
+
+
 def test_bootstrap_matches_scipy_and_repeats():
     values = np.random.default_rng(1).exponential(size=300)
     ours = intervals.bootstrap(np.median, values, resamples=2000)
