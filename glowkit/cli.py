@@ -37,7 +37,8 @@ class OneLineErrors(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         except OSError as error:
-            message, status = f"{error.filename or ''}: {error.strerror or error}".removeprefix(": "), 1
+            where = error.filename2 or error.filename  # of a renaming, the name that was wanted
+            message, status = f"{where}: {error.strerror}" if where else str(error), 1
         click.echo("glowkit: " + " ".join(message.split()), err=True)
         sys.exit(status)
 
@@ -132,15 +133,17 @@ def study(checkpoint: str, data: str | None) -> None:
 @click.option("--n", default=100, help="How many held-out images.")
 def check_model(name: str, data: str | None, n: int) -> None:
     """Round-trip certificate of the model NAME, a bundled one or a path: how exactly decode undoes encode."""
-    from glowkit import checkpoint, dataset
+    from glowkit import certificate, checkpoint, dataset
 
     model = checkpoint.load(name)
     images = dataset.open_dataset(data or f"faces{model.config.image_size}", size=model.config.image_size)
     held_out = images.subset("test")[: _positive("--n", n)]
     if not len(held_out):
         raise GlowkitError(f"{images.name}: no images in the test split")
-    for key, value in checkpoint.certificate(model, images.images(held_out)).items():
-        click.echo(f"{key}: {value}")
+    result = certificate.certify(model, images.images(held_out))
+    click.echo(result)
+    if not result.holds:
+        raise GlowkitError(f"{name}: the round trip is not exact enough")
 
 
 @app.command()
@@ -188,6 +191,7 @@ def edit(
     _check_picture(out)
     if not abs(alpha) < float("inf"):
         raise GlowkitError(f"--alpha {alpha}: give a finite number, such as 1")
+    import torch
     from PIL import ImageOps
 
     from glowkit import celeba, checkpoint
@@ -195,7 +199,7 @@ def edit(
 
     face = ImageOps.exif_transpose(celeba.File(str(image)).image())
     left, right = (eyes[:2], eyes[2:]) if eyes else celeba.frame_eyes(face.size)
-    glow, direction = checkpoint.load(model), open_study(model).direction(attribute)
+    glow, direction = checkpoint.load(model), torch.from_numpy(open_study(model).direction(attribute))
     x = celeba.crop(face, left, right, glow.config.image_size)
     z = glow.encode(x[None])
     strip = [glow.decode(z + alpha * share * direction)[0] for share in (0, 0.25, 0.5, 0.75, 1)]

@@ -72,8 +72,12 @@ def test_a_damaged_block_is_rendered_again(cache, rendered, damage):
     first = dataset.open_dataset("faces32").images(range(8))
     (block,) = cache.rglob("*.npy")
     good = block.read_bytes()
-    block.write_bytes({"cut short": good[:-100], "empty": b"", "a flipped bit": good[:5000] + b"~" + good[5001:]}
-                      .get(damage, good))  # fmt: skip
+    if damage == "cut short":
+        block.write_bytes(good[:-100])
+    if damage == "empty":
+        block.write_bytes(b"")
+    if damage == "a flipped bit":
+        block.write_bytes(good[:5000] + bytes([good[5000] ^ 1]) + good[5001:])
     if damage == "other shape":
         np.save(block, np.zeros((8, 3, 16, 16), np.uint8))
     if damage == "a pickle":

@@ -1,0 +1,250 @@
+"""The command line: what each command leaves on disk, and one line on stderr for whatever is wrong."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import glowkit
+from glowkit import celeba, checkpoint, faces
+from glowkit.cli import app
+from glowkit.flow import Glow, GlowConfig
+
+ROOT = Path(glowkit.__file__).parents[1]
+MODEL = GlowConfig(image_size=32, levels=2, steps=1, width=8)
+CONFIG = """
+[model]
+image_size = 32
+levels = 2
+steps = 1
+width = 8
+[training]
+steps = 2
+batch = 4
+log_every = 1
+checkpoint_every = 1
+held_out = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    return faces.write_tree(tmp_path_factory.mktemp("faces") / "tree", 24, size=32)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, tree) -> Path:
+    """A small untrained model with its study."""
+    folder = tmp_path_factory.mktemp("models") / "small"
+    torch.manual_seed(0)
+    glow = Glow(MODEL)
+    glow.initialise(glowkit.open_dataset(tree, size=32).images(range(24)), torch.Generator().manual_seed(0))
+    checkpoint.save(glow, folder)
+    glowkit.study.make(folder, data=tree)
+    return folder
+
+
+@pytest.fixture
+def run(capsys):
+    """run(*arguments) -> (status, stdout, stderr) of a command, in this process."""
+
+    def run(*arguments) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            app([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return caught.value.code or 0, out, err
+
+    return run
+
+
+def shell(*arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "glowkit", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # the working folder may be any
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+
+
+# ------------------------------------------------------------------------------------------------ in a shell
+
+
+def test_help_lists_the_commands_without_loading_torch():
+    result = shell("--help")
+    assert result.returncode == 0 and result.stderr == ""
+    for command in ("faces", "celeba", "crop", "train", "study", "sample", "edit", "check"):
+        assert f"\n  {command} " in result.stdout
+    code = "import sys, glowkit.cli; assert not {'torch', 'numpy', 'PIL', 'matplotlib'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert glowkit.__version__ in shell("--version").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, status, words",
+    [
+        (["crop"], 2, "Missing argument 'SRC'"),
+        (["frobnicate"], 2, "No such command 'frobnicate'"),
+        (["--frobnicate"], 2, "No such option '--frobnicate'"),
+        (["celeba", "frobnicate"], 2, "No such command 'frobnicate'"),
+        (["faces", "out", "--n", "many"], 2, "'many' is not a valid integer"),
+        (["edit", "x.png", "-a", "Smiling", "--eyes", "1", "2", "3", "-o", "y.png"], 2, "--eyes"),
+        (["sample", "faces64", "-o", "grid.gif"], 1, "grid.gif: name a picture ending in .png"),
+        (["sample", "faces64", "-o", "no/such/folder/grid.png"], 1, "no/such/folder: no such folder"),
+        (["sample", "faces64", "-o", "grid.png", "--n", "0"], 1, "--n 0"),
+        (["sample", "faces64", "-o", "grid.png", "--temperature", "-1"], 1, "--temperature -1"),
+        (["edit", "x.png", "-a", "Smiling", "--alpha", "nan", "-o", "y.png"], 1, "--alpha nan"),
+        (["check", "nowhere"], 1, "nowhere: no model there"),
+        (["celeba", "check", "nowhere"], 1, "nowhere: no such file or folder"),
+    ],
+)
+def test_wrong_input_gets_one_line(arguments, status, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = shell(*arguments)
+    assert (result.returncode, result.stdout) == (status, "")
+    assert result.stderr.startswith("glowkit: ") and result.stderr.count("\n") == 1 and words in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_package_installs_this_command():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"]["glowkit"] == "glowkit.cli:app"
+    assert project["version"] == glowkit.__version__
+
+
+# ------------------------------------------------------------------------------------------------ what works
+
+
+def test_faces_crop_and_check(run, tmp_path):
+    assert run("faces", tmp_path / "tree", "--n", 3, "--size", 32, "--seed", 5)[0] == 0
+    status, out, _ = run("celeba", "check", tmp_path / "tree")
+    assert status == 0 and out.startswith("3 images in img_celeba of 1 people, all readable\n")
+    status, out, _ = run("crop", tmp_path / "tree", tmp_path / "crops", "--size", 48)
+    assert (status, out) == (0, f"3 crops of 48 x 48 pixels in {tmp_path / 'crops'}\n")
+    crops = celeba.read(tmp_path / "crops")
+    assert [file.image().size for file in crops.files] == [(48, 48)] * 3
+    assert run("celeba", "check", tmp_path / "tree", "--images", "img_align_celeba")[1].startswith(
+        "3 images in img_align_celeba"
+    )
+
+
+def test_train_and_resume(run, tmp_path, tree):
+    config = tmp_path / "tiny.toml"
+    config.write_text(CONFIG)
+    status, _, err = run("train", config, "--data", tree, "--out", tmp_path / "run")
+    assert status == 0, err
+    assert glowkit.load(tmp_path / "run").config == MODEL
+    status, _, err = run("train", config, "--data", tree, "--out", tmp_path / "run")
+    assert status == 1 and err.splitlines()[-1].startswith("glowkit: ") and "--resume" in err
+    assert run("train", config, "--data", tree, "--out", tmp_path / "run", "--resume")[0] == 0
+
+
+def test_study(run, tmp_path, tree, model):
+    for file in model.iterdir():
+        if file.name != "study.safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert run("study", tmp_path, "--data", tree)[0] == 0
+    assert glowkit.open_study(tmp_path).attributes == list(faces.ATTRIBUTES)
+
+
+def test_check_certifies_or_fails(run, tmp_path, tree, model):
+    status, out, _ = run("check", model, "--data", tree, "--n", 2)
+    assert status == 0 and "over 2 images" in out and "certificate holds" in out
+    broken = glowkit.load(model)
+    with torch.no_grad():
+        next(broken.parameters()).mul_(1e6)  # far outside what float32 can undo
+    checkpoint.save(broken, tmp_path / "broken")
+    status, out, err = run("check", tmp_path / "broken", "--data", tree, "--n", 2)
+    assert "does NOT hold" in out
+    refused((status, out, err), str(tmp_path / "broken"), "not exact")
+
+
+def test_sample_draws_what_the_model_does(run, tmp_path, model):
+    out = tmp_path / "grid.png"
+    assert run("sample", model, "-o", out, "--n", 5, "--temperature", 0.6, "--seed", 3)[0] == 0
+    sheet = np.asarray(Image.open(out))
+    assert sheet.shape == (3 * 32, 2 * 32, 3)
+    x = glowkit.load(model).sample(5, temperature=0.6, generator=torch.Generator().manual_seed(3))
+    expected = (x.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    assert (sheet[32:64, 32:64] == expected[3]).all()  # row by row
+    assert (sheet[64:, 32:] == 255).all()
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_edit_is_a_strip_from_the_reconstruction_to_alpha(run, tmp_path, model):
+    image, out = tmp_path / "face.png", tmp_path / "strip.png"
+    pixels = faces.render(faces.factors([7]), 32)[0]
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(image)
+    status, _, err = run("edit", image, "-a", "Smiling", "--alpha", "-0.5", "-o", out, "--model", model)
+    assert status == 0, err
+    strip = np.asarray(Image.open(out)).astype(int)
+    assert strip.shape == (32, 5 * 32, 3)
+    glow = glowkit.load(model)
+    reconstruction = (glow.quantise(pixels[None])[0] * 255).round().permute(1, 2, 0).numpy()
+    assert np.abs(strip[:, :32] - reconstruction).max() <= 1
+    z = glow.encode(pixels[None]) - 0.5 * torch.from_numpy(glowkit.open_study(model).direction("Smiling"))
+    assert np.abs(strip[:, 128:] - (glow.decode(z)[0].clamp(0, 1) * 255).permute(1, 2, 0).numpy()).max() <= 1
+    # The same face somewhere in a larger picture, with its eyes pointed out.
+    wide = Image.new("RGB", (100, 80))
+    wide.paste(Image.open(image), (40, 30))
+    wide.save(tmp_path / "wide.png")
+    eyes = (32 * np.array(celeba.EYES) - 0.5 + [40, 30]).ravel()
+    again = tmp_path / "again.png"
+    arguments = ["-a", "Smiling", "--alpha", "-0.5", "-o", again, "--model", model, "--eyes", *eyes]
+    assert run("edit", tmp_path / "wide.png", *arguments)[0] == 0
+    assert (np.asarray(Image.open(again)) == strip).all()
+
+
+# --------------------------------------------------------------------------------------------- what does not
+
+
+def refused(result, *words) -> None:
+    status, _, err = result
+    lines = err.splitlines()
+    assert status == 1 and lines and lines[-1].startswith("glowkit: "), err
+    assert "Traceback" not in err and all(word in lines[-1] for word in words), err
+
+
+def test_edit_refuses_what_it_cannot_do(run, tmp_path, model, tree):
+    out = tmp_path / "strip.png"
+    image = tree / "img_align_celeba" / "000001.jpg"
+    refused(run("edit", image, "-a", "Smirking", "-o", out, "--model", model), "Smirking", "Smiling", "Young")
+    refused(run("edit", tmp_path / "no.jpg", "-a", "Smiling", "-o", out, "--model", model), "no.jpg")
+    (tmp_path / "text.jpg").write_text("hello")
+    refused(run("edit", tmp_path / "text.jpg", "-a", "Smiling", "-o", out, "--model", model), "not an image")
+    eyes = ["--eyes", 1, 2, 1, 2]
+    refused(run("edit", image, "-a", "Smiling", "-o", out, "--model", model, *eyes), "two different points")
+    refused(run("edit", image, "-a", "Smiling", "-o", out, "--model", tmp_path), str(tmp_path), "no model")
+    assert not out.exists()
+
+
+def test_faulty_data_and_models_are_told_in_a_line(run, tmp_path, model):
+    assert run("faces", tmp_path / "tree", "--n", 6, "--size", 32)[0] == 0
+    refused(run("faces", tmp_path / "tree", "--n", 6), str(tmp_path / "tree"))
+    refused(run("faces", tmp_path / "other", "--n", 0), "n = 0")
+    image = tmp_path / "tree" / "img_celeba" / "000003.jpg"
+    image.write_bytes(image.read_bytes()[:2000])
+    refused(run("celeba", "check", tmp_path / "tree"), "1 of 6 images", str(image), "truncated")
+    refused(run("crop", tmp_path / "tree", tmp_path / "crops"), str(image))
+    (tmp_path / "tiny.toml").write_text(CONFIG)
+    refused(
+        run("train", tmp_path / "tiny.toml", "--data", tmp_path / "tree", "--out", tmp_path / "run"),
+        str(image),
+    )
+    refused(run("sample", tmp_path / "tree", "-o", tmp_path / "grid.png"), str(tmp_path / "tree"))
+    broken = tmp_path / "model"
+    broken.mkdir()
+    for file in model.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes()[:300])
+    refused(run("sample", broken, "-o", tmp_path / "grid.png"), "model.safetensors")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "tiny.toml", "tree"]
+
+
+def test_errors_of_the_system_are_told_in_a_line(run, tmp_path, model):
+    (tmp_path / "grid.png").mkdir()  # a folder where the picture should go
+    refused(run("sample", model, "-o", tmp_path / "grid.png", "--n", 1), "grid.png")
+    (tmp_path / "file").write_text("")
+    refused(run("faces", tmp_path / "file" / "tree", "--n", 1, "--size", 32), "file")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "grid.png"]
