@@ -25,7 +25,7 @@ def shape(f: Factors) -> dict[str, np.ndarray]:
     """Lengths of each face in head coordinates, float64 (B,) each."""
     male, young = f["Male"] * 1.0, f["Young"] * 1.0
     chubby, oval = f["Chubby"] * 1.0, f["Oval_Face"] * 1.0
-    smile = np.where(f["Smiling"], 0.6 + 0.4 * f["smile"], -0.06 + 0.16 * f["smile"])
+    smile = np.where(f["Smiling"], 0.6 + 0.4 * f["smile"], -0.03 + 0.16 * f["smile"])
     gap = np.where(f["Smiling"], 0.022 + 0.016 * f["mouth_open"], 0.014 + 0.015 * f["mouth_open"])
     gap = np.where(f["Mouth_Slightly_Open"], gap, 0.0)
     sin_yaw, cos_yaw = np.sin(f["yaw"]), np.cos(f["yaw"])
