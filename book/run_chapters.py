@@ -1,14 +1,16 @@
-"""Sphinx extension: run every chapter of the table of contents through papermill, then let Sphinx read the results.
+"""Sphinx extension: run every chapter of the table of contents through papermill, then let Sphinx read the
+results.
 
-A chapter is a pair in notebooks/: NN_name.md, the text that people edit, and NN_name.ipynb, the same without outputs.
-Its executed copy goes to book/notebooks/NN_name.ipynb, which git ignores and Sphinx reads. The copy carries a key of
-everything its outputs depend on: code cells and their tags, the modules of the library that they import (and what
-those import), the bundled studies that they name, the Python and package versions. While the key stays the same,
-only the prose is replaced; when it changes, the chapter runs again.
+A chapter is a pair in notebooks/: NN_name.md, the text that people edit, and NN_name.ipynb, the same without
+outputs. Its executed copy goes to book/notebooks/NN_name.ipynb, which git ignores and Sphinx reads. The copy
+carries a key of everything its outputs depend on: code cells and their tags, the modules of the library that
+they import (and what those import), the bundled studies that they name, the Python and package versions.
+While the key stays the same, only the prose is replaced; when it changes, the chapter runs again.
 
 Chapters run several at a time, one thread each: on two cores that is faster than one after the other with two
-threads, and the sums come out the same on every machine. The last chapter of the table of contents gathers what the
-others measured, so it waits for them.
+threads, and the sums come out the same on every machine. The last chapter of the table of contents gathers
+the verdicts of the others (the files of `glowkit.claims`), so it waits for them; a copy keeps its chapter's
+verdicts in its metadata, and _build/claims gets them all.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -41,6 +43,7 @@ log = logging.getLogger(__name__)
 CELL_SECONDS = 600  # a cell that takes longer is at fault
 WORKER_BYTES = 2 * 2**30  # memory set aside for each chapter that runs
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "pillow", "ipykernel", "ipywidgets")
+KEPT = ("tags", "mystnb")  # the cell metadata that the pages use
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
@@ -68,7 +71,8 @@ def content(notebook: NotebookNode) -> list[tuple[str, str, tuple[str, ...]]]:
 
 
 def source(root: Path, name: str) -> NotebookNode:
-    """The chapter as last edited: the text, or the .ipynb where that was edited later and says something else."""
+    """The chapter as last edited: the text, or the .ipynb where that was edited later and says something
+    else."""
     text, twin = (root / "notebooks" / f"{name}{suffix}" for suffix in (".md", ".ipynb"))
     notebook = jupytext.read(text)
     if twin.exists() and twin.stat().st_mtime > text.stat().st_mtime:
@@ -81,87 +85,127 @@ def source(root: Path, name: str) -> NotebookNode:
 
 
 def library_files(root: Path, code: str) -> set[Path]:
-    """The modules of the library that the code imports, directly or through one another."""
+    """The files of the library that the code uses: modules it imports, what those import, tables that they
+    name."""
     library = root / "glowkit"
-    found: set[Path] = set()
+    init = library / "__init__.py"
+    home = _homes(init)
+    found = {init} if init.exists() else set()
     queue = [code]
     while queue:
         try:
-            tree = ast.parse(queue.pop())
+            nodes = list(ast.walk(ast.parse(queue.pop())))
         except SyntaxError:  # the run will say where; until then everything counts
-            return set(library.glob("*.py"))
+            return set(library.glob("*.*"))
         names: set[str] = set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                names.update(part for alias in node.names for part in alias.name.split(".")[:2])
-            elif isinstance(node, ast.ImportFrom):
-                names.update((node.module or "glowkit").split(".")[:2])
-                names.update(alias.name for alias in node.names)
-            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "glowkit":
-                names.add(node.attr)
-        files = {library / f"{name}.py" for name in names} | {library / "__init__.py"}
-        new = {file for file in files if file.exists()} - found
-        found |= new
-        queue += [file.read_text(encoding="utf-8") for file in new]
+        texts: set[str] = set()
+        for node in nodes:
+            match node:
+                case ast.Import():
+                    names.update(part for alias in node.names for part in alias.name.split(".")[:2])
+                case ast.ImportFrom():
+                    names.update((node.module or "glowkit").split(".")[:2])
+                    names.update(alias.name for alias in node.names)
+                case ast.Attribute(value=ast.Name(id="glowkit"), attr=name):
+                    names.add(name)
+                case ast.Constant(value=str(text)):
+                    texts.add(text)
+        tables = {file for file in library.glob("*.*") if file.suffix != ".py" and file.name in texts}
+        modules = {library / f"{home.get(name, name)}.py" for name in names}
+        new = {module for module in modules if module.exists()} - found
+        found |= new | tables
+        # chapter.py only checks parameters; were it followed, a new face would count as news for chapters
+        # without any.
+        queue += [module.read_text(encoding="utf-8") for module in new if module.stem != "chapter"]
     return found
 
 
-def key(root: Path, notebook: NotebookNode, extra: Iterable[Path] = ()) -> str:
-    """A digest of everything that the chapter's outputs depend on; extra: files besides those it names itself."""
+def _homes(init: Path) -> dict[str, str]:
+    """Which module each lazy name of the package lives in, as the one table in its __init__ says."""
+    tree = ast.parse(init.read_text(encoding="utf-8") if init.exists() else "")
+    tables = [s.value for s in tree.body if isinstance(s, ast.Assign) and isinstance(s.value, ast.Dict)]
+    return {name: module for table in tables for name, module in ast.literal_eval(table).items()}
+
+
+def key(root: Path, notebook: NotebookNode, claims: Mapping[str, str]) -> str:
+    """A digest of everything that the chapter's outputs depend on; claims: the verdict files it is given to
+    read."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     code = "\n".join(cell.source for cell in cells)
     files = library_files(root, code)
     for folder in (root / "data").glob("*"):
         if f'"{folder.name}"' in code or f"'{folder.name}'" in code:
             files |= {file for file in folder.rglob("*") if file.is_file() and file.suffix != ".md"}
-    digest = hashlib.sha256()
-    digest.update(json.dumps([[cell.source, cell.metadata.get("tags", [])] for cell in cells]).encode())
-    digest.update(json.dumps([platform.python_version(), *map(version, PACKAGES)]).encode())
-    for file in sorted({*files, *extra}):
-        digest.update(file.relative_to(root).as_posix().encode() + hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
+    depends = {
+        "cells": [[cell.source, cell.metadata.get("tags", [])] for cell in cells],
+        "versions": [platform.python_version(), *map(version, PACKAGES)],
+        "files": {
+            file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
+        },
+        "claims": dict(claims),
+    }
+    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
 
 
-def run(root: Path, name: str, notebook: NotebookNode) -> NotebookNode:
-    """The executed notebook. Raises ChapterError for a cell that fails or takes too long."""
-    environment = {**os.environ, **ONE_THREAD, "TQDM_DISABLE": "1"}
-    # The library of this checkout, whether or not it is installed.
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+def run(root: Path, name: str, notebook: NotebookNode, claims: Mapping[str, str]) -> NotebookNode:
+    """The executed notebook, its own verdict files in metadata.claims.
+
+    Raises ChapterError for a cell that fails or takes too long.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        given, executed = Path(folder, f"{name}.ipynb"), Path(folder, "executed.ipynb")
+        given, executed, ledger = (Path(folder, part) for part in ("given.ipynb", "executed.ipynb", "claims"))
         nbformat.write(notebook, given)
+        write_claims(ledger, claims)
+        environment = {**os.environ, **ONE_THREAD, "TQDM_DISABLE": "1", "GLOWKIT_CLAIMS": str(ledger)}
+        # The library of this checkout, whether or not it is installed.
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-m", "papermill", str(given), str(executed), "--cwd", str(root)]
         command += ["--kernel", "python3", "--no-progress-bar", "--execution-timeout", str(CELL_SECONDS)]
-        done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace")
+        done = subprocess.run(
+            command, env=environment, capture_output=True, encoding="utf-8", errors="replace"
+        )
         result = nbformat.read(executed, as_version=4) if executed.exists() else None
-    if done.returncode:
-        raise ChapterError(f"notebooks/{name}: {_failure(result, done.stderr)}")
-    return result
+        if done.returncode or result is None:
+            raise ChapterError(f"notebooks/{name}: {_failure(result, done.stderr)}")
+        own = {file.name: file.read_text(encoding="utf-8") for file in ledger.glob(f"{name}.*.json")}
+        result.metadata["claims"] = dict(sorted(own.items()))
+        return result
+
+
+def write_claims(folder: Path, claims: Mapping[str, str]) -> None:
+    """Make the folder hold these verdict files and no others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.json"):
+        old.unlink()
+    for name, text in claims.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _failure(executed: NotebookNode | None, stderr: str) -> str:
     """Where and why a run stopped: the cell whose output is an error, else papermill's last word."""
     cells = [cell for cell in executed.cells if cell.cell_type == "code"] if executed else []
-    # papermill puts a banner cell of its own in front of a notebook that failed; it has no execution count.
-    cells = [cell for cell in cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
     for position, cell in enumerate(cells, 1):
+        where = f"code cell {position} ({cell.source.strip().splitlines()[0]})"
         for output in cell.outputs:
             if output.output_type == "error":
-                return f"code cell {position} ({cell.source.strip().splitlines()[0]}): {output.ename}: {output.evalue}"
-    running = [p for p, cell in enumerate(cells, 1) if cell.metadata.get("papermill", {}).get("status") == "running"]
-    where = f"code cell {running[0]}: " if running else ""
-    return where + (stderr.strip().splitlines() or ["papermill failed"])[-1]
+                return "\n".join([f"{where}: {output.ename}: {output.evalue}", *output.traceback])
+        if cell.metadata.get("papermill", {}).get("status") == "running":
+            return f"{where}: {(stderr.strip().splitlines() or ['stopped'])[-1]}"
+    return (stderr.strip().splitlines() or ["papermill failed"])[-1]
 
 
 def merge(notebook: NotebookNode, executed: NotebookNode, digest: str) -> NotebookNode:
     """The chapter's present text with the outputs of its last run; both have the same code cells."""
     outputs = iter(cell.outputs for cell in executed.cells if cell.cell_type == "code")
-    merged = nbformat.v4.new_notebook(metadata={"kernelspec": dict(notebook.metadata["kernelspec"]), "glowkit": digest})
+    metadata = {
+        "kernelspec": notebook.metadata["kernelspec"],
+        "claims": executed.metadata["claims"],
+        "key": digest,
+    }
+    merged = nbformat.v4.new_notebook(metadata=metadata)
     for number, cell in enumerate(notebook.cells):
-        metadata = {"tags": cell.metadata.tags} if "tags" in cell.metadata else {}
-        metadata |= {"mystnb": cell.metadata.mystnb} if "mystnb" in cell.metadata else {}
-        # Ids by position: the file stays the same, byte for byte, while what it says does.
-        same = {"id": f"cell-{number}", "metadata": metadata}
+        # Ids by position and no times: the file stays the same, byte for byte, while what it says does.
+        same = {"id": f"cell-{number}", "metadata": {k: cell.metadata[k] for k in KEPT if k in cell.metadata}}
         if cell.cell_type == "code":
             merged.cells.append(nbformat.v4.new_code_cell(cell.source, outputs=next(outputs), **same))
         else:
@@ -169,59 +213,72 @@ def merge(notebook: NotebookNode, executed: NotebookNode, digest: str) -> Notebo
     return merged
 
 
-def bring_up_to_date(root: Path, pages: Path, name: str, extra: Iterable[Path] = ()) -> None:
-    """Make pages/NAME.ipynb the executed copy of the chapter, running it only if its key changed."""
+def bring_up_to_date(root: Path, pages: Path, name: str, claims: Mapping[str, str]) -> dict[str, str]:
+    """Make pages/NAME.ipynb the executed copy of the chapter, running it only if its key changed.
+
+    claims: verdict files of other chapters that it reads; returns its own.
+    """
     page = pages / f"{name}.ipynb"
     notebook = source(root, name)
-    digest = key(root, notebook, extra)
+    digest = key(root, notebook, claims)
     before = nbformat.read(page, as_version=4) if page.exists() else None
-    if before is not None and before.metadata.get("glowkit") == digest:
+    if before is not None and before.metadata.get("key") == digest:
         executed = before
     else:
         log.info(f"chapters: {name} runs")
         start = time.monotonic()
-        executed = run(root, name, notebook)
+        executed = run(root, name, notebook, claims)
         log.info(f"chapters: {name} ran in {time.monotonic() - start:.0f} s")
     after = nbformat.writes(merge(notebook, executed, digest))
     if before is None or page.read_text(encoding="utf-8") != after:
         part = page.with_suffix(".part")
         part.write_text(after, encoding="utf-8")
         os.replace(part, page)
+    return executed.metadata["claims"]
 
 
 def workers() -> int:
     """How many chapters run at a time: a core and two gigabytes each."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 4 * 2**30
+    memory = (
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if hasattr(os, "sysconf")
+        else 2 * WORKER_BYTES
+    )
     return max(1, min(os.cpu_count() or 1, memory // WORKER_BYTES))
 
 
 def build_chapters(app: Sphinx) -> None:
-    """builder-inited: bring every chapter up to date, or fail the build with one line for each that did not run."""
-    root, pages = app.srcdir.parent, app.srcdir / "notebooks"
+    """builder-inited: bring every chapter up to date, or fail the build with one line for each that did not
+    run."""
+    root = Path(os.fspath(app.srcdir)).parent
+    pages = root / "book" / "notebooks"
     pages.mkdir(exist_ok=True)
     names = listed(root)
     for page in pages.glob("*.ipynb"):
         if page.stem not in names:
             page.unlink()
+    claims: dict[str, str] = {}
     errors = []
     with ThreadPoolExecutor(workers()) as pool:
-        for future in [pool.submit(bring_up_to_date, root, pages, name) for name in names[:-1]]:
+        for future in [pool.submit(bring_up_to_date, root, pages, name, {}) for name in names[:-1]]:
             try:
-                future.result()
+                claims |= future.result()
             except ChapterError as error:
                 errors.append(str(error))
     if not errors:
         try:
-            bring_up_to_date(root, pages, names[-1], sorted(pages.glob("*.json")))
+            claims |= bring_up_to_date(root, pages, names[-1], claims)
         except ChapterError as error:
             errors.append(str(error))
     if errors:
         raise ExtensionError("\n".join(errors))
+    write_claims(root / "_build" / "claims", claims)
 
 
 def use_top_level_toc(app: Sphinx, config: Config) -> None:
-    """config-inited: the table of contents is the top-level file; Jupyter Book insists on one beside the index."""
-    config.external_toc_path = str(app.srcdir.parent / "_toc.yml")
+    """config-inited: the table of contents is the top-level file; Jupyter Book insists on one beside the
+    index."""
+    config.external_toc_path = os.fspath(app.srcdir.parent / "_toc.yml")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

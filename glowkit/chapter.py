@@ -1,8 +1,8 @@
 """The parameters of a chapter: declared in its first cells, checked before anything runs.
 
-papermill assigns whatever `-p NAME VALUE` says in a cell of its own, after the chapter's defaults. A misspelt name
-would be a silent no-op there and a wrong type an error somewhere in the middle of the chapter. So every chapter
-declares its parameters and `parameters` checks them:
+papermill assigns whatever `-p NAME VALUE` says in a cell of its own, after the chapter's defaults. A misspelt
+name would be a silent no-op there and a wrong type an error somewhere in the middle of the chapter. So every
+chapter declares its parameters and `parameters` checks them:
 
     chapter.parameters(globals(), model=Model(), attribute=Attribute(), alpha=Number(0, 4))
 """
@@ -20,7 +20,9 @@ from typing import Any, Protocol
 import torch
 
 from glowkit import figures
+from glowkit.checkpoint import BUNDLED, folder_of
 from glowkit.errors import GlowkitError
+from glowkit.study import open_study
 
 # The first line of the cell that papermill inserts.
 INJECTED = "# Parameters"
@@ -42,7 +44,11 @@ class Number:
     def check(self, value: Any, values: Mapping[str, Any]) -> str | None:
         # bool is an int to Python, but `-p alpha True` is a slip, not a one.
         right = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-        return None if right and self.low <= value <= self.high else f"a number from {self.low:g} to {self.high:g}"
+        return (
+            None
+            if right and self.low <= value <= self.high
+            else f"a number from {self.low:g} to {self.high:g}"
+        )
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,11 @@ class Integer:
 
     def check(self, value: Any, values: Mapping[str, Any]) -> str | None:
         right = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        return None if right and self.low <= value <= self.high else f"a whole number from {self.low} to {self.high}"
+        return (
+            None
+            if right and self.low <= value <= self.high
+            else f"a whole number from {self.low} to {self.high}"
+        )
 
 
 @dataclass(frozen=True)
@@ -78,11 +88,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Model:
-    """The name of a bundled model, or the path of a checkpoint."""
+    """The name of a bundled model, or the path of a model's folder."""
 
     def check(self, value: Any, values: Mapping[str, Any]) -> str | None:
         if not isinstance(value, str):
-            return "the name of a bundled model or the path of a checkpoint"
+            return "the name of a bundled model or the path of a model's folder"
+        if (BUNDLED / "faces64").exists():  # TODO: without the condition, once data/faces64 is there
+            folder_of(value)  # raises, with the names there are
         return None
 
 
@@ -91,7 +103,9 @@ class Attribute:
     """An attribute of the study of the chapter's `model`."""
 
     def check(self, value: Any, values: Mapping[str, Any]) -> str | None:
-        names = ["Smiling"]
+        if not (BUNDLED / "faces64").exists():  # TODO: remove, once data/faces64 is there
+            return None
+        names = open_study(values["model"]).attributes
         return None if value in names else "one of " + ", ".join(names)
 
 
@@ -99,14 +113,16 @@ def parameters(values: Mapping[str, Any], **declared: Kind) -> None:
     """Check a chapter's parameters, then set up what every chapter shares: figure style and seed.
 
     values: the chapter's `globals()`; declared: name = what it may be, `model` first where there is one.
-    Raises GlowkitError, in one line, for a name that no chapter parameter has, for one that is missing, and for a
-    value of the wrong type or out of range.
+    Raises GlowkitError, in one line, for a name that no chapter parameter has, for one that is missing, and
+    for a value of the wrong type or out of range.
     """
     for name in _injected(values):
         if name not in declared:
             near = get_close_matches(name, declared, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            raise GlowkitError(f"unknown parameter {name}{hint}: this chapter has {', '.join(declared) or 'none'}")
+            raise GlowkitError(
+                f"unknown parameter {name}{hint}: this chapter has {', '.join(declared) or 'none'}"
+            )
     for name, kind in declared.items():
         if name not in values:
             raise GlowkitError(f"parameter {name} is missing: give it a value in the parameters cell")
@@ -118,7 +134,10 @@ def parameters(values: Mapping[str, Any], **declared: Kind) -> None:
 
 
 def _injected(values: Mapping[str, Any]) -> list[str]:
-    """Names assigned by the cell that papermill inserted, if any: IPython keeps every cell's source in `In`."""
+    """Names assigned by the cell that papermill inserted, if any: IPython keeps every cell's source in
+    `In`."""
     cells = [source for source in values.get("In", []) if source.startswith(INJECTED)]
     statements = ast.parse(cells[-1]).body if cells else []
-    return [t.id for s in statements if isinstance(s, ast.Assign) for t in s.targets if isinstance(t, ast.Name)]
+    return [
+        t.id for s in statements if isinstance(s, ast.Assign) for t in s.targets if isinstance(t, ast.Name)
+    ]

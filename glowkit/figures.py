@@ -1,7 +1,8 @@
 """How every picture and plot of the book looks: one style, one layout for each kind of picture.
 
-Images are float tensors (N, 3, H, W) in [0, 1], as `model.decode` returns them. A decode may explode; pixels that are
-not finite are drawn in `BROKEN`, a magenta that no face has, so that a failure cannot pass for a dark picture.
+Images are float tensors (N, 3, H, W) in [0, 1], as `model.decode` returns them. A decode may explode; pixels
+that are not finite are drawn in `BROKEN`, a magenta that no face has, so that a failure cannot pass for a
+dark picture.
 """
 
 from __future__ import annotations
@@ -61,12 +62,14 @@ def use_style() -> None:
     plt.rcParams.update(_STYLE)
     shell = get_ipython()
     if shell is not None:
-        # IPython learns to show figures only after the first cell that draws one; the helpers return figures before.
+        # IPython learns to show figures only after the first cell that draws one; the helpers return figures
+        # before.
         select_figure_formats(shell, {"retina"})
 
 
 def to_pixels(x: Tensor) -> np.ndarray:
-    """Float images (N, 3, H, W) in [0, 1] -> uint8 (N, H, W, 3), clipped; pixels that are not finite become BROKEN."""
+    """Float images (N, 3, H, W) in [0, 1] -> uint8 (N, H, W, 3), clipped; pixels that are not finite become
+    BROKEN."""
     x = x.detach().cpu().float()
     finite = torch.isfinite(x).all(dim=1)
     pixels = (torch.nan_to_num(x).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
@@ -91,9 +94,12 @@ def image_grid(x: Tensor, columns: int = 8, titles: Sequence[str] | None = None)
 
 
 def strip(
-    rows: Sequence[Tensor], row_labels: Sequence[str] | None = None, column_labels: Sequence[str] | None = None
+    rows: Sequence[Tensor],
+    row_labels: Sequence[str] | None = None,
+    column_labels: Sequence[str] | None = None,
 ) -> Figure:
-    """One row of images (N, 3, H, W) for each entry of `rows`: a face by alphas, say, with the alphas as column labels."""
+    """One row of images (N, 3, H, W) for each entry of `rows`: a face by alphas, say, with the alphas as
+    column labels."""
     figure, axes = _image_axes(len(rows), max(map(len, rows)), title_rows=1 if column_labels else 0)
     for r, x in enumerate(rows):
         for axis, pixels in zip(axes[r], to_pixels(x), strict=False):
@@ -122,7 +128,14 @@ def histograms(
     every = np.concatenate(list(arrays.values()))
     edges = np.linspace(every.min(), every.max(), bins + 1)
     for name, values in arrays.items():
-        axis.hist(values, edges, density=True, histtype="stepfilled", alpha=0.5, label=f"{name} (n = {len(values):,})")
+        axis.hist(
+            values,
+            edges,
+            density=True,
+            histtype="stepfilled",
+            alpha=0.5,
+            label=f"{name} (n = {len(values):,})",
+        )
     if law is not None:
         t = np.linspace(edges[0], edges[-1], 400)
         axis.plot(t, law[1](t), color="black", linewidth=1.1, label=law[0])
@@ -132,16 +145,18 @@ def histograms(
 
 
 def _image_axes(rows: int, columns: int, title_rows: int) -> tuple[Figure, np.ndarray]:
-    """A figure of rows x columns square axes without ticks: as wide as the text, images never over 1.3 inches."""
+    """A figure of rows x columns square axes without ticks: as wide as the text, images never over 1.3
+    inches."""
     size = min(_WIDTH / columns, 1.3)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(size * columns, size * rows + 0.22 * title_rows), squeeze=False,
-        gridspec_kw={"wspace": 0.03, "hspace": 0.03},
+        rows, columns, figsize=(size * columns, size * rows + 0.22 * title_rows), squeeze=False
     )  # fmt: skip
+    figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
         axis.grid(False)
-    # The caller returns the figure and the notebook shows what a cell returns; left open it would be shown twice.
+    # The caller returns the figure and the notebook shows what a cell returns; left open it would be shown
+    # twice.
     plt.close(figure)
     return figure, axes
