@@ -1,0 +1,116 @@
+"""The streaming study against everything held in memory at once, in float64 NumPy."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glowkit import checkpoint, study
+from glowkit.dataset import Dataset
+from glowkit.errors import GlowkitError
+from glowkit.flow import Glow, GlowConfig
+
+
+def toy_dataset(size: int = 16) -> Dataset:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (300, 3, size, size), dtype=np.uint8)
+    splits = np.repeat(np.arange(3, dtype=np.uint8), (200, 30, 70))
+    labels = rng.random((300, 3)) < (0.5, 0.2, 0.05)
+    pixels[labels[:, 0], 0] //= 2  # something to find
+    return Dataset("toy", size, ["Half", "Some", "Rare"], labels, splits, None, None, lambda i: pixels[i])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    model = Glow(GlowConfig(16, 2, 2, 8, "additive"))
+    model.initialise(toy_dataset().images(range(32)))
+    for parameter in model.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    checkpoint.save(model, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "open_dataset", lambda name, size: toy_dataset(size))
+        study.make(folder, n=180, held_out=50)
+    return checkpoint.load(folder), study.open_study(folder), folder
+
+
+def test_means_and_class_means(made):
+    model, found, _ = made
+    data = toy_dataset()
+    x = data.images(range(180))
+    z, y = model.encode(x).double().numpy(), data.labels[:180]
+    assert found.n == 180 and found.attributes == data.attributes
+    assert np.allclose(found.mean, z.mean(0), atol=1e-5)
+    assert np.allclose(found.variance, z.var(0), atol=1e-4)
+    pixels = model.quantise(x).flatten(1).double().numpy()
+    for i, attribute in enumerate(data.attributes):
+        assert found.count(attribute) == y[:, i].sum()
+        for positive in (True, False):
+            here = y[:, i] == positive
+            assert np.allclose(found.class_mean(attribute, positive), z[here].mean(0), atol=1e-4)
+            assert np.allclose(found.pixel_class_mean(attribute, positive), pixels[here].mean(0), atol=1e-5)
+        direction = z[y[:, i]].mean(0) - z[~y[:, i]].mean(0)
+        assert np.allclose(found.direction(attribute), direction, atol=2e-4)
+        halves = []
+        for half in (0, 1):
+            a, b = z[half::2], y[half::2, i]
+            halves.append(a[b].mean(0) - a[~b].mean(0))
+        cosine = halves[0] @ halves[1] / np.linalg.norm(halves[0]) / np.linalg.norm(halves[1])
+        assert found.reliability(attribute) == pytest.approx(cosine, abs=1e-4)
+
+
+def test_projections_and_norms_of_held_out_images(made):
+    model, found, _ = made
+    data = toy_dataset()
+    assert found.held_out.tolist() == data.subset("test")[:50].tolist()
+    assert np.array_equal(found.labels, data.labels[found.held_out])
+    x = data.images(found.held_out)
+    spaces = {"latent": model.encode(x).numpy(), "pixel": model.quantise(x).flatten(1).numpy()}
+    for space, vectors in spaces.items():
+        for i, attribute in enumerate(data.attributes):
+            if space == "latent":
+                lines = {"opposite": found.direction(attribute), "zero": found.class_mean(attribute)}
+            else:
+                lines = {"opposite": found.pixel_direction(attribute), "zero": found.pixel_class_mean(attribute)}
+            for kind, line in lines.items():
+                expected = vectors @ (line / np.linalg.norm(line))
+                assert np.allclose(found.projections[space][kind][:, i], expected, atol=1e-3)
+    for i, where in enumerate(model.level_slices):
+        assert np.allclose(found.norms["centres"][:, i], np.linalg.norm(spaces["latent"][:, where], axis=1), atol=1e-3)
+    whole = {key: np.sqrt((norms**2).sum(1)) for key, norms in found.norms.items()}
+    assert not np.allclose(whole["noise"], whole["centres"])
+    assert np.allclose(whole["noise"], whole["centres"], rtol=0.2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(cuts=st.lists(st.integers(1, 59), unique=True, max_size=5), seed=st.integers(0, 10))
+def test_sums_do_not_depend_on_the_batches(cuts, seed):
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(60, 7, generator=generator)
+    y = torch.rand(60, 2, generator=generator) < 0.4
+    half = torch.arange(60) % 2
+    whole, parts = study.ClassSums(2, 7), study.ClassSums(2, 7)
+    whole.add(z, y, half)
+    edges = [0, *sorted(cuts), 60]
+    for a, b in zip(edges[:-1], edges[1:], strict=True):
+        parts.add(z[a:b], y[a:b], half[a:b])
+    assert torch.allclose(whole.class_mean(), parts.class_mean(), equal_nan=True)
+    assert torch.allclose(whole.variance(), parts.variance())
+    assert torch.allclose(whole.mean(), z.double().mean(0))
+
+
+def test_an_unknown_attribute_lists_those_there_are(made):
+    with pytest.raises(GlowkitError, match="Half, Some, Rare"):
+        made[1].direction("Smirking")
+
+
+def test_a_missing_or_foreign_study_says_how_to_make_one(made, tmp_path):
+    model, _, folder = made
+    checkpoint.save(model, tmp_path)
+    with pytest.raises(GlowkitError, match="glowkit study"):
+        study.open_study(tmp_path)
+    (tmp_path / study.FILE).write_bytes((folder / checkpoint.WEIGHTS).read_bytes())
+    with pytest.raises(GlowkitError, match="not a study"):
+        study.open_study(tmp_path)
