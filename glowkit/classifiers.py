@@ -10,16 +10,20 @@ from scipy.optimize import linprog
 from sklearn.covariance import LedoitWolf
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 from sklearn.svm import LinearSVC
 
 from glowkit.errors import GlowkitError
 from glowkit.gaussianity import project
-from glowkit.intervals import Estimate, bootstrap, wilson
+from glowkit.intervals import Estimate, bootstrap, group_sums, wilson
 
 __all__ = [
-    "Estimate", "auc", "bootstrap", "class_means", "comparators", "opposite_projection", "random_labels",
-    "separable", "wilson", "zero_projection",
+    "Estimate", "auc", "auc_difference", "bootstrap", "class_means", "comparators", "opposite_projection",
+    "random_labels", "separable", "span", "wilson", "zero_projection",
 ]
+
+PENALTIES = (0.1, 1.0, 10.0, 100.0)
+"""C of the penalised classifiers: from one so heavy that they become the mean difference to almost none."""
 
 
 def _checked(labels, n: int) -> np.ndarray:
@@ -47,12 +51,8 @@ def zero_projection(x, mean_positive) -> np.ndarray:
     return project(x, mean_positive)
 
 
-def auc(scores, labels, level: float = 0.95) -> Estimate:
-    """Area under the ROC curve with DeLong's interval: the chance that a positive outscores a negative.
-
-    scores (n,), labels (n,). Where the classes do not overlap DeLong's variance is 0; the open end is then
-    the exact binomial bound of min(n+, n-) independent pairs, all won (or all lost).
-    """
+def _placements(scores, labels) -> tuple[float, np.ndarray]:
+    """The AUC and each point's part (n,) in its error (DeLong); their squares add up to its variance."""
     scores = np.asarray(scores, dtype=np.float64)
     labels = _checked(labels, len(scores))
     positive, negative = scores[labels], scores[~labels]
@@ -61,46 +61,85 @@ def auc(scores, labels, level: float = 0.95) -> Estimate:
     # How much of the other class each point beats: its rank among all less its rank in its own class.
     wins = (ranks[:m] - stats.rankdata(positive)) / n
     losses = 1 - (ranks[m:] - stats.rankdata(negative)) / m
-    area = float(wins.mean())
-    if area in (0.0, 1.0):
-        open_end = ((1 - level) / 2) ** (1 / min(m, n))
-        return Estimate(area, (open_end, 1.0) if area == 1.0 else (0.0, 1 - open_end), m + n)
-    variance = (wins.var(ddof=1) / m if m > 1 else 0.0) + (losses.var(ddof=1) / n if n > 1 else 0.0)
-    margin = float(stats.norm.ppf(0.5 + level / 2) * np.sqrt(variance))
-    return Estimate(area, (max(0.0, area - margin), min(1.0, area + margin)), m + n)
+    parts = np.empty(m + n)
+    parts[labels] = (wins - wins.mean()) / np.sqrt(m * max(m - 1, 1))
+    parts[~labels] = (losses - losses.mean()) / np.sqrt(n * max(n - 1, 1))
+    return float(wins.mean()), parts
 
 
-def _span(x_train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Origin (D,) and orthonormal basis (D, k) of the affine span of the training points.
+def _margin(parts: np.ndarray, groups, level: float) -> float:
+    return float(stats.norm.ppf(0.5 + level / 2) * np.sqrt((group_sums(parts, groups) ** 2).sum()))
 
-    A linear classifier with a rotation-invariant penalty has its weights in this span (the representer
-    theorem), so when n < D it can be fitted there, in at most n numbers a point instead of D.
+
+def auc(scores, labels, groups=None, level: float = 0.95) -> Estimate:
+    """Area under the ROC curve with DeLong's interval: the chance that a positive outscores a negative.
+
+    scores (n,), labels (n,); `groups` (n,) of images that are not independent of each other, one number a
+    person. Where the classes do not overlap DeLong's variance is 0; the open end is then the exact binomial
+    bound of as many independent pairs, all won (or all lost), as the smaller class has people.
     """
-    origin = x_train.mean(axis=0)
-    basis = np.linalg.svd(x_train - origin, full_matrices=False)
+    area, parts = _placements(scores, labels)
+    if area in (0.0, 1.0):
+        people = np.arange(len(parts)) if groups is None else np.asarray(groups)
+        labels = np.asarray(labels).astype(bool)
+        smaller = min(len(np.unique(people[labels])), len(np.unique(people[~labels])))
+        open_end = ((1 - level) / 2) ** (1 / smaller)
+        return Estimate(area, (open_end, 1.0) if area == 1.0 else (0.0, 1 - open_end), len(parts))
+    margin = _margin(parts, groups, level)
+    return Estimate(area, (max(0.0, area - margin), min(1.0, area + margin)), len(parts))
+
+
+def auc_difference(scores, others, labels, groups=None, level: float = 0.95) -> Estimate:
+    """AUC of scores less that of others on the same points, with DeLong's interval for paired curves.
+
+    Arrays (n,), or (n, A) for A attributes: then the mean of the A differences. The attributes of an image,
+    and the images of a person, are not independent, and the interval knows it.
+    """
+    a, b, y = (np.asarray(array).reshape(len(labels), -1) for array in (scores, others, labels))
+    difference, parts = 0.0, np.zeros(len(y))
+    for k in range(y.shape[1]):
+        first, second = _placements(a[:, k], y[:, k]), _placements(b[:, k], y[:, k])
+        difference += (first[0] - second[0]) / y.shape[1]
+        parts += (first[1] - second[1]) / y.shape[1]
+    margin = _margin(parts, groups, level)
+    return Estimate(difference, (difference - margin, difference + margin), len(y))
+
+
+def span(x) -> tuple[np.ndarray, np.ndarray]:
+    """Origin (D,) and orthonormal basis (D, k) of the affine span of points x (n, D).
+
+    A linear classifier with a rotation-invariant penalty has its weights in the span of its training points
+    (the representer theorem), so when n < D it can be fitted there, in fewer than n numbers a point.
+    """
+    x = np.asarray(x)
+    origin = x.mean(axis=0)
+    basis = np.linalg.svd(x - origin, full_matrices=False)
     rank = int((basis.S > basis.S[0] * 1e-6).sum())
     return origin, basis.Vh[:rank].T
 
 
-def comparators(x_train, y_train, x_test, y_test, penalty: float = 1.0) -> dict[str, Estimate]:
-    """Held-out AUC of the usual linear classifiers, on the split the mean projections get.
+def comparators(x_train, y_train, x_test, folds: int = 4) -> dict[str, np.ndarray]:
+    """Held-out scores (m,) of the usual linear classifiers, to set beside those of the mean projections.
 
-    Features (n, D), labels (n,). LDA has Ledoit-Wolf shrinkage; logistic regression and the linear SVM have a
-    quadratic penalty, C = 1 / penalty, on features scaled to a mean square norm of 1.
+    x_train (n, D), y_train (n,), x_test (m, D). LDA has Ledoit-Wolf shrinkage. Logistic regression and the
+    linear SVM have a quadratic penalty, on features scaled to a mean square norm of 1, whose strength is
+    chosen by cross-validated AUC within the training points.
     """
     x_train, x_test = np.asarray(x_train, dtype=np.float64), np.asarray(x_test, dtype=np.float64)
-    y_train, y_test = _checked(y_train, len(x_train)), _checked(y_test, len(x_test))
-    origin, basis = _span(x_train)
-    train, test = (x_train - origin) @ basis, (x_test - origin) @ basis
-    scale = np.sqrt((train**2).sum(axis=1).mean())
-    train, test = train / scale, test / scale
+    y_train = _checked(y_train, len(x_train))
+    if x_train.shape[1] > len(x_train):
+        origin, basis = span(x_train)
+        x_train, x_test = (x_train - origin) @ basis, (x_test - origin) @ basis
+    centre = x_train.mean(axis=0)
+    scale = np.sqrt(((x_train - centre) ** 2).sum(axis=1).mean())
+    train, test = (x_train - centre) / scale, (x_test - centre) / scale
+    tuned = {"param_grid": {"C": PENALTIES}, "scoring": "roc_auc", "cv": folds}
     models = {
         "LDA, shrinkage": LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=LedoitWolf()),
-        "logistic regression": LogisticRegression(C=1 / penalty, max_iter=2000),
-        "linear SVM": LinearSVC(C=1 / penalty, random_state=0),
+        "logistic regression": GridSearchCV(LogisticRegression(max_iter=500), **tuned),
+        "linear SVM": GridSearchCV(LinearSVC(random_state=0, max_iter=5000), **tuned),
     }
-    return {name: auc(model.fit(train, y_train).decision_function(test), y_test)
-            for name, model in models.items()}
+    return {name: model.fit(train, y_train).decision_function(test) for name, model in models.items()}
 
 
 def separable(x, labels) -> bool:
@@ -124,7 +163,7 @@ def random_labels(x_train, x_test, seed: int = 0) -> tuple[Estimate, Estimate]:
     rng = np.random.default_rng(seed)
     y_train = rng.permutation(np.arange(len(x_train)) % 2 == 0)
     y_test = rng.permutation(np.arange(len(x_test)) % 2 == 0)
-    origin, basis = _span(x_train)
+    origin, basis = span(x_train)
     model = LinearSVC(C=1e3, random_state=seed, max_iter=10_000)
     train = (x_train - origin) @ basis
     scale = np.sqrt((train**2).sum(axis=1).mean())

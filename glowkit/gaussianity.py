@@ -41,6 +41,32 @@ def norm_of_mean_brute(dim: int, n: int, trials: int, seed: int = 0) -> np.ndarr
     return np.array([np.linalg.norm(rng.standard_normal((n, dim)).mean(axis=0)) for _ in range(trials)])
 
 
+def norm_of_mean(mean, projections, n: int, groups=None, level: float = 0.95) -> Estimate:
+    """The norm of a mean (D,) of n points, with its interval (figure 5).
+
+    An error of the mean changes its norm, to first order, only along itself. So the interval is that of a
+    mean of `projections`: those of other points on the line through the mean, m of them, in `groups`.
+    """
+    others = intervals.mean(projections, groups, level)
+    norm = float(np.linalg.norm(np.asarray(mean, dtype=np.float64)))
+    margin = (others.ci[1] - others.estimate) * np.sqrt(others.n / n)
+    return Estimate(norm, (norm - margin, norm + margin), int(n))
+
+
+def ks_distance(values, cdf, groups=None, level: float = 0.95) -> Estimate:
+    """Kolmogorov-Smirnov distance between values (n,) and a law, in [0, 1], with its interval.
+
+    By the Dvoretzky-Kiefer-Wolfowitz inequality (with Massart's constant) no point of the empirical
+    distribution is farther than sqrt(log(2 / 0.05) / 2n) from the true one, so neither is the distance.
+    Images of one person can be no worse than copies: with `groups` (n,), n is the number of people.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    distance = float(stats.kstest(values, cdf).statistic)
+    independent = len(intervals.group_sums(values, groups))
+    margin = float(np.sqrt(np.log(2 / (1 - level)) / (2 * independent)))
+    return Estimate(distance, (max(0.0, distance - margin), min(1.0, distance + margin)), len(values))
+
+
 class NormReport(NamedTuple):
     """Norms against the chi law of their dimension."""
 
@@ -49,19 +75,18 @@ class NormReport(NamedTuple):
     std: Estimate
     law_mean: float
     law_std: float
-    ks: float
+    ks: Estimate
     """Kolmogorov-Smirnov distance to chi_dim, in [0, 1]."""
-    ks_pvalue: float
 
 
-def norm_report(norms, dim: int, seed: int = 0) -> NormReport:
+def norm_report(norms, dim: int, groups=None) -> NormReport:
     """Mean and s.d. of norms (n,) of points in R^dim with their intervals, beside the chi law (figure 6)."""
-    norms = np.asarray(norms, dtype=np.float64)
-    law = norm_law(dim)
-    ks = stats.kstest(norms, law.cdf)
+    norms, law = np.asarray(norms, dtype=np.float64), norm_law(dim)
+    variance = intervals.mean((norms - norms.mean()) ** 2, groups)
+    low, std, high = np.sqrt(np.maximum([variance.ci[0], variance.estimate, variance.ci[1]], 0)).tolist()
     return NormReport(
-        dim, intervals.mean(norms), intervals.bootstrap(np.std, norms, seed=seed),
-        float(law.mean()), float(law.std()), float(ks.statistic), float(ks.pvalue),
+        dim, intervals.mean(norms, groups), Estimate(std, (low, high), len(norms)),
+        float(law.mean()), float(law.std()), ks_distance(norms, law.cdf, groups),
     )
 
 
@@ -95,7 +120,6 @@ def held_out_projection(z, seed: int = 0) -> np.ndarray:
     return projections
 
 
-def share_positive(projections) -> Estimate:
+def share_positive(projections, groups=None) -> Estimate:
     """The share of projections above zero, with Wilson's interval: 0.5 for a centred normal."""
-    projections = np.asarray(projections)
-    return intervals.wilson(int((projections > 0).sum()), len(projections))
+    return intervals.share(np.asarray(projections) > 0, groups)

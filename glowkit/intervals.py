@@ -32,22 +32,55 @@ class Estimate(NamedTuple):
         return f"{self.estimate:{shape}} [{self.ci[0]:{shape}}, {self.ci[1]:{shape}}] (n = {self.n:,})"
 
 
-def wilson(successes: int, n: int, level: float = 0.95) -> Estimate:
+def wilson(successes: float, n: float, level: float = 0.95) -> Estimate:
     """The share successes / n with Wilson's score interval (right even at 0 and at n successes)."""
     if not 0 <= successes <= n or n < 1:
         raise GlowkitError(f"wilson: {successes} successes of {n}: want 0 <= successes <= n and n >= 1")
-    interval = stats.binomtest(int(successes), int(n)).proportion_ci(level, method="wilson")
-    return Estimate(successes / n, (float(interval.low), float(interval.high)), int(n))
+    p, z = successes / n, float(stats.norm.ppf(0.5 + level / 2))
+    centre, shrink = p + z * z / (2 * n), 1 + z * z / n
+    margin = z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+    return Estimate(p, (min(p, (centre - margin) / shrink), max(p, (centre + margin) / shrink)), int(n))
 
 
-def mean(values, level: float = 0.95) -> Estimate:
-    """The mean of independent values (n,) with Student's interval."""
+def mean(values, groups=None, level: float = 0.95) -> Estimate:
+    """The mean of values (n,) with Student's interval.
+
+    The values are independent, or, with `groups` (n,), values of different groups are: images of one person
+    are alike, so where identities are known it is the people that are counted.
+    """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or len(values) < 2:
         raise GlowkitError(f"mean: want a flat array of at least two values, got shape {values.shape}")
     centre = float(values.mean())
-    margin = stats.t.ppf(0.5 + level / 2, len(values) - 1) * stats.sem(values)
-    return Estimate(centre, (float(centre - margin), float(centre + margin)), len(values))
+    sums = group_sums(values - centre, groups)
+    error = math.sqrt(float((sums**2).sum()) * len(sums) / (len(sums) - 1)) / len(values)
+    margin = float(stats.t.ppf(0.5 + level / 2, len(sums) - 1)) * error
+    return Estimate(centre, (centre - margin, centre + margin), len(values))
+
+
+def share(hits, groups=None, level: float = 0.95) -> Estimate:
+    """The share of true values in hits (n,), with Wilson's interval; `groups` (n,) as in `mean`.
+
+    Groups that agree within themselves hold less evidence than n single values: as many as would give the
+    variance that is seen between the groups, and at least one a group.
+    """
+    hits = np.asarray(hits).astype(bool)
+    p, people = float(hits.mean()), len(group_sums(hits, groups))
+    between, within = float((group_sums(hits - p, groups) ** 2).sum()), len(hits) * p * (1 - p)
+    evidence = len(hits) if groups is None else people
+    if groups is not None and within > 0:
+        evidence = min(len(hits), max(people, len(hits) * within / between)) if between > 0 else len(hits)
+    return wilson(p * evidence, evidence, level)._replace(estimate=p, n=len(hits))
+
+
+def group_sums(values, groups=None) -> np.ndarray:
+    """Sums of values (n,) within each group of `groups` (n,); without groups every value is its own."""
+    values = np.asarray(values, dtype=np.float64)
+    if groups is None:
+        return values
+    if len(groups) != len(values):
+        raise GlowkitError(f"groups: want one for each of the {len(values)} values, got {len(groups)}")
+    return np.bincount(np.unique(np.asarray(groups), return_inverse=True)[1], weights=values)
 
 
 def bootstrap(

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from glowkit import gaussianity as g
+from glowkit import intervals
 from glowkit.errors import GlowkitError
 
 
@@ -40,9 +41,37 @@ def test_norm_of_mean_shortcut_agrees_with_brute_force():
 def test_norm_report_accepts_normals_and_rejects_others():
     x = np.random.default_rng(0).standard_normal((2000, 30))
     good = g.norm_report(np.linalg.norm(x, axis=1), 30)
-    assert good.ks_pvalue > 0.01 and good.mean.ci[0] < good.law_mean < good.mean.ci[1]
+    assert good.ks.ci[0] == 0 and good.mean.ci[0] < good.law_mean < good.mean.ci[1]
     assert good.std.ci[0] < good.law_std < good.std.ci[1]
-    assert g.norm_report(np.linalg.norm(1.1 * x, axis=1), 30).ks_pvalue < 1e-6
+    assert good.std.ci == pytest.approx(intervals.bootstrap(np.std, np.linalg.norm(x, axis=1)).ci, abs=5e-3)
+    assert g.norm_report(np.linalg.norm(1.1 * x, axis=1), 30).ks.ci[0] > 0.1
+
+
+def test_ks_distance_covers_the_true_distance():
+    # N(0.5, 1) against N(0, 1): the distributions are farthest apart half-way, by 2 Phi(1/4) - 1.
+    truth, rng = 2 * stats.norm.cdf(0.25) - 1, np.random.default_rng(0)
+    people = np.repeat(np.arange(100), 4)
+    for _ in range(100):
+        values = rng.normal(0.5, 1, 100)
+        low, high = g.ks_distance(values, stats.norm.cdf).ci
+        assert low <= truth <= high
+        low, high = g.ks_distance(values[people], stats.norm.cdf, people).ci  # copies tell no more
+        assert low <= truth <= high
+
+
+def test_norm_of_mean_interval_covers():
+    rng, dim, n = np.random.default_rng(1), 200, 2000
+    mean = rng.standard_normal(dim)
+    scales = np.linspace(0.2, 3, dim)
+    spread = np.sqrt(np.linalg.norm(mean) ** 2 + (scales**2).sum() / n)  # what the noise adds to the norm
+    hits = 0
+    for _ in range(100):
+        sample = mean + scales * rng.standard_normal((n, dim))
+        found = sample.mean(axis=0)
+        others = mean + scales * rng.standard_normal((300, dim))
+        low, high = g.norm_of_mean(found, g.project(others, found), n).ci
+        hits += low <= spread <= high
+    assert 88 <= hits
 
 
 @settings(deadline=None)

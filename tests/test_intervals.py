@@ -15,6 +15,8 @@ from glowkit.errors import GlowkitError
 def test_wilson_solves_its_equation(n, share):
     k = round(share * n)
     estimate, (low, high), _ = intervals.wilson(k, n)
+    theirs = stats.binomtest(k, n).proportion_ci(method="wilson")
+    assert (low, high) == pytest.approx((theirs.low, theirs.high))
     z = stats.norm.ppf(0.975)
     for bound in (low, high):  # the bounds are where the score test is just at z
         assert (estimate - bound) ** 2 == pytest.approx(z**2 * bound * (1 - bound) / n, abs=1e-9)
@@ -55,6 +57,25 @@ def test_bootstrap_of_groups_is_as_wide_as_the_groups_demand():
     width = np.diff(grouped.ci)[0]
     assert width > 3 * np.diff(single.ci)[0]
     assert width == pytest.approx(2 * 1.96 * values.reshape(50, 20).mean(1).std() / np.sqrt(50), rel=0.15)
+
+
+def test_mean_and_share_count_people():
+    rng = np.random.default_rng(3)
+    truth, hits, covered, counted = 0.3, 0, 0, 0
+    for _ in range(200):
+        person = np.repeat(np.arange(60), 5)
+        chance = rng.beta(0.6, 1.4, 60)[person]  # people differ much, each one's images are alike; mean 0.3
+        seen = rng.random(300) < chance
+        low, high = intervals.mean(seen, person).ci
+        hits += low <= truth <= high
+        low, high = intervals.share(seen, person).ci
+        covered += low <= truth <= high
+        low, high = intervals.share(seen).ci
+        counted += low <= truth <= high
+    assert hits >= 182 and covered >= 182
+    assert counted < 170  # as single images they promise too much
+    copies = intervals.share(np.ones(300), person)
+    assert copies.ci == pytest.approx(intervals.wilson(60, 60).ci) and copies.n == 300
 
 
 def test_bad_input_says_what_would_be_right():
