@@ -71,17 +71,17 @@ def crop(image: Image.Image, left_eye, right_eye, size: int, eyes=EYES) -> torch
     low = np.maximum(np.floor(corners.min(0)) - 2 * factor, -factor).astype(int)
     blocks = np.ceil((np.minimum(corners.max(0), image.size) + 2 * factor - low) / factor).astype(int)
     x, y = (np.arange(low[i], low[i] + factor * blocks[i]).clip(0, image.size[i] - 1) for i in (0, 1))
-    tile = np.asarray(image.convert("RGB"))[y[:, None], x]
+    tile = np.asarray(image.convert("RGB"))[y][:, x]
     source = F.avg_pool2d(torch.from_numpy(tile).permute(2, 0, 1)[None].float(), factor)  # (1, 3, h, w)
 
     # Sample the crop's plane less than a source pixel apart, then average the samples of each crop pixel.
     samples = 1 if shrink <= 1.001 else math.ceil(shrink / factor) + 1
-    # affine_grid has [-1, 1] on both sides: p_crop = (u + 1) size / 2, p = low + factor blocks (v + 1) / 2.
-    to_unit = 2 / (factor * blocks)
-    centre = to_source @ np.full(2, size / 2) + origin - low
-    theta = np.column_stack([to_unit[:, None] * to_source * size / 2, to_unit * centre - 1])
-    n = size * samples
-    grid = F.affine_grid(torch.from_numpy(theta)[None].float(), [1, 3, n, n], align_corners=False)
+    # grid_sample counts the tile from -1 to 1: p_source = low + factor * blocks * (v + 1) / 2.
+    scale = 2 / (factor * blocks)
+    turn = torch.from_numpy(scale[:, None] * to_source).float()
+    shift = torch.from_numpy(scale * (origin - low) - 1).float()
+    u = (torch.arange(size * samples) + 0.5) / samples
+    grid = torch.stack([u * turn[i, 0] + (u * turn[i, 1] + shift[i])[:, None] for i in (0, 1)], dim=2)[None]
     mode = "bicubic" if samples == 1 else "bilinear"
     out = F.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
     out = F.avg_pool2d(out, samples)
