@@ -83,10 +83,12 @@ def celeba() -> None:
 @KIND
 def check(path: Path, images: str | None) -> None:
     """Read every file of the CelebA tree at PATH, a folder or a zip, and say what is there."""
-    from glowkit import celeba
+    from glowkit import celeba, celeba_facts
 
     for line in celeba.check(path, images):
         click.echo(line)
+    for name, official in celeba_facts.official(path).items():
+        click.echo(f"{name} is {'the' if official else 'not the'} official file, by its md5 sum")
 
 
 @app.command()

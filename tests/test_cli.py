@@ -121,6 +121,7 @@ def test_faces_crop_and_check(run, tmp_path):
     assert run("faces", tmp_path / "tree", "--n", 3, "--size", 32, "--seed", 5)[0] == 0
     status, out, _ = run("celeba", "check", tmp_path / "tree")
     assert status == 0 and out.startswith("3 images in img_celeba of 1 people, all readable\n")
+    assert "identity_CelebA.txt is not the official file, by its md5 sum\n" in out
     status, out, _ = run("crop", tmp_path / "tree", tmp_path / "crops", "--size", 48)
     assert (status, out) == (0, f"3 crops of 48 x 48 pixels in {tmp_path / 'crops'}\n")
     crops = celeba.read(tmp_path / "crops")
