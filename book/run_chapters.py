@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,7 @@ CELL_SECONDS = 600  # a cell that takes longer is at fault
 WORKER_BYTES = 2 * 2**30  # memory set aside for each chapter that runs
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "pillow", "ipykernel", "ipywidgets")
 KEPT = ("tags", "mystnb")  # the cell metadata that the pages use
+COLOUR = re.compile(r"\x1b\[[\d;]*m")  # of IPython's tracebacks, for terminals
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
@@ -187,8 +189,14 @@ def _failure(executed: NotebookNode | None, stderr: str) -> str:
     for position, cell in enumerate(cells, 1):
         where = f"code cell {position} ({cell.source.strip().splitlines()[0]})"
         for output in cell.outputs:
+            if output.output_type == "error" and output.ename == "KeyboardInterrupt":
+                # Nobody else interrupts a cell here.
+                return f"{where}: TimeoutError: stopped after {CELL_SECONDS} s"
             if output.output_type == "error":
-                return "\n".join([f"{where}: {output.ename}: {output.evalue}", *output.traceback])
+                line = f"{where}: {output.ename}: {output.evalue}"
+                # A GlowkitError shows itself as that one line; others bring their stack.
+                stack = [COLOUR.sub("", frame) for frame in output.traceback]
+                return "\n".join([line, *stack] if len(stack) > 1 else [line])
         if cell.metadata.get("papermill", {}).get("status") == "running":
             return f"{where}: {(stderr.strip().splitlines() or ['stopped'])[-1]}"
     return (stderr.strip().splitlines() or ["papermill failed"])[-1]
@@ -275,13 +283,16 @@ def build_chapters(app: Sphinx) -> None:
     write_claims(root / "_build" / "claims", claims)
 
 
-def use_top_level_toc(app: Sphinx, config: Config) -> None:
-    """config-inited: the table of contents is the top-level file; Jupyter Book insists on one beside the
-    index."""
+def configure(app: Sphinx, config: Config) -> None:
+    """config-inited: settings that _config.yml has no way to say."""
+    # The table of contents is the top-level file; Jupyter Book insists on one beside the index.
     config.external_toc_path = os.fspath(app.srcdir.parent / "_toc.yml")
+    # MathJax is copied like _static but kept out of it: Jupyter Book links every script in there from every
+    # page.
+    config.html_static_path.append(os.fspath(app.srcdir / "vendor"))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.connect("config-inited", use_top_level_toc, priority=800)  # sphinx-external-toc reads it at 900
+    app.connect("config-inited", configure, priority=800)  # sphinx-external-toc reads it at 900
     app.connect("builder-inited", build_chapters)
     return {"parallel_read_safe": True}

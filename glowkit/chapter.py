@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 
 from glowkit import figures
-from glowkit.checkpoint import BUNDLED, folder_of
+from glowkit.checkpoint import folder_of
 from glowkit.errors import GlowkitError
 from glowkit.study import open_study
 
@@ -93,8 +93,7 @@ class Model:
     def check(self, value: Any, values: Mapping[str, Any]) -> str | None:
         if not isinstance(value, str):
             return "the name of a bundled model or the path of a model's folder"
-        if (BUNDLED / "faces64").exists():  # TODO: without the condition, once data/faces64 is there
-            folder_of(value)  # raises, with the names there are
+        folder_of(value)  # raises, with the names there are
         return None
 
 
@@ -103,8 +102,6 @@ class Attribute:
     """An attribute of the study of the chapter's `model`."""
 
     def check(self, value: Any, values: Mapping[str, Any]) -> str | None:
-        if not (BUNDLED / "faces64").exists():  # TODO: remove, once data/faces64 is there
-            return None
         names = open_study(values["model"]).attributes
         return None if value in names else "one of " + ", ".join(names)
 

@@ -1,0 +1,221 @@
+"""The extension that runs the chapters, on a book of two chapters with a library of its own."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import run_chapters
+from jupytext import reads
+
+EXTENSION = Path(run_chapters.__file__).parent
+
+MEASURE = """\
+---
+kernelspec: {display_name: Python 3, language: python, name: python3}
+---
+
+(measure)=
+# Measure
+
+Some prose.
+
+```{code-cell} ipython3
+:tags: [parameters]
+
+model = "tiny"
+```
+
+```{code-cell} ipython3
+import os, pathlib
+from glowkit import double
+pathlib.Path(os.environ["GLOWKIT_CLAIMS"], "00_measure.tiny.json").write_text(f'["{model}"]')
+print("twice", double.of(21))
+```
+"""
+GATHER = """\
+---
+kernelspec: {display_name: Python 3, language: python, name: python3}
+---
+
+# Gather
+
+```{code-cell} ipython3
+import os, pathlib
+print("read", *[f.read_text() for f in pathlib.Path(os.environ["GLOWKIT_CLAIMS"]).glob("*.json")])
+```
+
+Back to {ref}`measure`.
+"""
+FILES = {
+    "_config.yml": f"""\
+title: Tiny
+execute: {{execute_notebooks: "off"}}
+sphinx:
+  local_extensions: {{run_chapters: "{EXTENSION}"}}
+""",
+    "_toc.yml": """\
+format: jb-book
+root: index
+chapters: [{file: notebooks/00_measure}, {file: notebooks/01_gather}]
+""",
+    "book/_toc.yml": "format: jb-book\nroot: index\n",
+    "book/index.md": "# Tiny\n",
+    "book/vendor/nothing.txt": "",
+    "notebooks/00_measure.md": MEASURE,
+    "notebooks/01_gather.md": GATHER,
+    "glowkit/__init__.py": '_HOME = {"of": "double"}\n',
+    "glowkit/double.py": "from glowkit.add import add\n\n\ndef of(x):\n    return add(x, x)\n",
+    "glowkit/add.py": 'TABLE = "add.toml"\n\n\ndef add(x, y):\n    return x + y\n',
+    "glowkit/add.toml": "",
+    "glowkit/apart.py": "",
+    "data/tiny/model.safetensors": "weights",
+    "data/tiny/README.md": "card",
+    "data/other/model.safetensors": "weights",
+}
+
+
+def write(root):
+    for name, text in FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write(tmp_path)
+
+
+def key(root, name="00_measure", claims=None):
+    return run_chapters.key(root, run_chapters.source(root, name), claims or {})
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("notebooks/00_measure.md", "of(21)", "of(22)"),
+        ("notebooks/00_measure.md", 'model = "tiny"', 'model = "other"'),
+        ("notebooks/00_measure.md", ":tags: [parameters]", ":tags: [parameters, remove-cell]"),
+        ("glowkit/double.py", "add(x, x)", "add(x, +x)"),
+        ("glowkit/add.py", "x + y", "y + x"),
+        ("glowkit/add.toml", "", "row = 1"),
+        ("data/tiny/model.safetensors", "weights", "others"),
+    ],
+)
+def test_what_the_outputs_depend_on_changes_the_key(root, file, old, new):
+    before = key(root)
+    text = (root / file).read_text(encoding="utf-8")
+    (root / file).write_text(text.replace(old, new), encoding="utf-8")
+    assert key(root) != before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("notebooks/00_measure.md", "Some prose.", "Some other prose.\n\nAnd more."),
+        ("glowkit/apart.py", "", "x = 1"),
+        ("data/tiny/README.md", "card", "other card"),
+        ("data/other/model.safetensors", "weights", "others"),
+    ],
+)
+def test_nothing_else_does(root, file, old, new):
+    before = key(root)
+    text = (root / file).read_text(encoding="utf-8")
+    (root / file).write_text(text.replace(old, new), encoding="utf-8")
+    assert key(root) == before
+
+
+def test_verdicts_that_a_chapter_reads_count(root):
+    assert key(root, "01_gather", {"00_measure.tiny.json": "1"}) != key(root, "01_gather")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import glowkit.double", "from glowkit import double as d", "from glowkit.double import of",
+        "import glowkit\nglowkit.double.of(1)", "import glowkit\nglowkit.of(1)", "from glowkit import of",
+    ],
+)  # fmt: skip
+def test_every_way_to_import_is_seen(root, code):
+    names = {file.name for file in run_chapters.library_files(root, code)}
+    assert names == {"__init__.py", "double.py", "add.py", "add.toml"}
+
+
+def test_prose_is_replaced_and_outputs_stay():
+    old, new = (
+        reads(MEASURE, "md:myst"),
+        reads(MEASURE.replace("Some prose.", "One.\n\n+++\n\nTwo."), "md:myst"),
+    )
+    executed = reads(MEASURE, "md:myst")
+    executed.metadata["claims"] = {}
+    executed.cells[-1].outputs = [nbformat.v4.new_output("stream", text="twice 42\n")]
+    merged = run_chapters.merge(new, executed, "digest")
+    nbformat.validate(merged)
+    assert run_chapters.content(merged) == run_chapters.content(new) != run_chapters.content(old)
+    assert merged.cells[-1].outputs == executed.cells[-1].outputs
+
+
+def test_the_half_of_a_pair_that_was_edited_last_counts(root):
+    text, twin = root / "notebooks" / "00_measure.md", root / "notebooks" / "00_measure.ipynb"
+    notebook = reads(MEASURE.replace("of(21)", "of(5)"), "md:myst")
+    nbformat.write(notebook, twin)
+    os.utime(text, (1000, 1000))
+    assert "of(5)" in run_chapters.source(root, "00_measure").cells[-1].source
+    os.utime(twin, (900, 900))
+    assert "of(21)" in run_chapters.source(root, "00_measure").cells[-1].source
+
+
+def build(root):
+    command = [
+        str(Path(sys.executable).with_name("jupyter-book")),
+        "build",
+        "-W",
+        "-n",
+        "--keep-going",
+        "book/",
+    ]
+    done = subprocess.run(
+        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+    )
+    return done.returncode, done.stdout
+
+
+def page(root, name):
+    html = (root / "_build" / "html" / "notebooks" / f"{name}.html").read_text(encoding="utf-8")
+    return re.sub(r"<[^>]*>", "", html)
+
+
+def test_a_book_is_built_rebuilt_after_prose_and_stopped_by_a_failing_cell(root):
+    status, output = build(root)
+    assert status == 0, output
+    assert re.findall(r"chapters: (\w+) runs", output) == ["00_measure", "01_gather"]
+    assert (root / "_build" / "html" / "index.html").exists()
+    assert "twice 42" in page(root, "00_measure")
+    assert 'read ["tiny"]' in page(root, "01_gather")
+    assert (root / "_build" / "claims" / "00_measure.tiny.json").read_text() == '["tiny"]'
+
+    chapter = root / "notebooks" / "00_measure.md"
+    chapter.write_text(MEASURE.replace("Some prose.", "Better prose."), encoding="utf-8")
+    status, output = build(root)
+    assert status == 0, output
+    assert "runs" not in output
+    assert "Better prose." in page(root, "00_measure") and "twice 42" in page(root, "00_measure")
+
+    chapter.write_text(MEASURE.replace("double.of(21)", "double.off(21)"), encoding="utf-8")
+    status, output = build(root)
+    assert status != 0
+    assert "notebooks/00_measure: code cell 2 (import os, pathlib): AttributeError: module" in output
+    assert "01_gather runs" not in output
+
+
+def test_a_cell_that_takes_too_long_is_named(root, monkeypatch):
+    monkeypatch.setattr(run_chapters, "CELL_SECONDS", 1)
+    notebook = reads(
+        MEASURE.replace('print("twice"', 'import time; time.sleep(60); print("twice"'), "md:myst"
+    )
+    with pytest.raises(run_chapters.ChapterError, match=r"00_measure: code cell 2 .*: stopped after 1 s$"):
+        run_chapters.run(root, "00_measure", notebook, {})

@@ -1,0 +1,40 @@
+"""requirements.txt, environment.yml and pyproject.toml name the same packages at the same versions."""
+
+import re
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+LINES = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+PINS = [line for line in LINES if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("pin", PINS)
+def test_every_requirement_is_pinned_and_installed(pin):
+    name, exact = re.fullmatch(r"([\w.-]+)==([\w.]+)", pin).groups()
+    # A local part such as +cpu names a build of the same version.
+    assert version(name).split("+")[0] == exact
+
+
+def test_conda_users_get_the_same_pins():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    python, pip, packages = environment["dependencies"]
+    assert python == "python=3.11" and pip == "pip"
+    assert packages["pip"] == [*PINS, "-e ."]
+
+
+def test_what_the_library_imports_is_pinned_under_library():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    library = LINES[LINES.index("# library") + 1 : LINES.index("# book")]
+    pinned = [line.split("==")[0] for line in library if line]
+    assert [re.match(r"[\w.-]+", dependency)[0] for dependency in project["dependencies"]] == pinned
+
+
+def test_the_console_script_is_there():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    module, name = project["scripts"]["glowkit"].split(":")
+    assert hasattr(__import__(module, fromlist=[name]), name)
