@@ -15,6 +15,7 @@ import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -84,6 +85,15 @@ class Choice:
     def check(self, value: Any, values: Mapping[str, Any]) -> str | None:
         right = any(value == option and type(value) is type(option) for option in self.options)
         return None if right else "one of " + ", ".join(map(str, self.options))
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The path of a folder, or "" for none."""
+
+    def check(self, value: Any, values: Mapping[str, Any]) -> str | None:
+        right = isinstance(value, str) and (value == "" or Path(value).is_dir())
+        return None if right else 'the path of a folder, or "" for none'
 
 
 @dataclass(frozen=True)

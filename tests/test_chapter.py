@@ -48,6 +48,14 @@ def test_a_choice_lists_its_options():
         chapter.parameters({"space": "image"}, space=chapter.Choice(("latent", "pixel")))
 
 
+def test_a_folder_is_there_or_none_is_asked_for(tmp_path):
+    for path in ("", str(tmp_path)):
+        chapter.parameters({"tree": path}, tree=chapter.Folder())
+    for wrong in (str(tmp_path / "nowhere"), 3):
+        with pytest.raises(GlowkitError, match='it must be the path of a folder, or "" for none$'):
+            chapter.parameters({"tree": wrong}, tree=chapter.Folder())
+
+
 def test_an_unknown_name_in_papermills_cell_is_an_error_and_imports_are_not():
     cells = ["", "alpha = 1", "# Parameters\nalpah = 2\n", "from math import pi\nother = 3"]
     with pytest.raises(GlowkitError, match=r"unknown parameter alpah \(did you mean alpha\?\)"):
