@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 CELL_SECONDS = 600  # a cell that takes longer is at fault
 WORKER_BYTES = 2 * 2**30  # memory set aside for each chapter that runs
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "pillow", "ipykernel", "ipywidgets")
+WIDGET = "application/vnd.jupyter.widget-view+json"
 KEPT = ("tags", "mystnb")  # the cell metadata that the pages use
 COLOUR = re.compile(r"\x1b\[[\d;]*m")  # of IPython's tracebacks, for terminals
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
@@ -204,7 +205,13 @@ def _failure(executed: NotebookNode | None, stderr: str) -> str:
 
 def merge(notebook: NotebookNode, executed: NotebookNode, digest: str) -> NotebookNode:
     """The chapter's present text with the outputs of its last run; both have the same code cells."""
-    outputs = iter(cell.outputs for cell in executed.cells if cell.cell_type == "code")
+    # A live widget is nothing without its kernel; here it can only be the progress bar of a library function
+    # (tqdm's notebook bars do not heed TQDM_DISABLE).
+    outputs = iter(
+        [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+        for cell in executed.cells
+        if cell.cell_type == "code"
+    )
     metadata = {
         "kernelspec": notebook.metadata["kernelspec"],
         "claims": executed.metadata["claims"],
