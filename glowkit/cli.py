@@ -126,7 +126,17 @@ def study(checkpoint: str, data: str | None) -> None:
     """Encode a data set with the model CHECKPOINT and keep its statistics beside it."""
     from glowkit import study
 
-    study.make(checkpoint, data=data)
+    click.echo(study.make(checkpoint, data=data))
+
+
+@app.command()
+@click.argument("checkpoint")
+@click.option("--data", help="faces64 or the path of a CelebA tree, instead of the training data.")
+def judge(checkpoint: str, data: str | None) -> None:
+    """Train the judge of edits on a data set's pixels and keep it beside the model CHECKPOINT."""
+    from glowkit import judge
+
+    click.echo(judge.make(checkpoint, data=data))
 
 
 @app.command(name="check")

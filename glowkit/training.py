@@ -26,6 +26,8 @@ from glowkit.files import replacing
 from glowkit.flow import Glow, GlowConfig
 
 STATE, LOG = "state.safetensors", "log.jsonl"
+# What a resumed run may change: its length (before the learning rate begins to fall) and how it is watched.
+FREE = ("steps", "log_every", "checkpoint_every", "held_out")
 
 
 @dataclass(frozen=True)
@@ -307,7 +309,7 @@ def _resume(trainer: Trainer, path: Path, config: Config) -> None:
     wanted = config.as_dict()
     for part in ("model", "training"):
         for name, value in wanted[part].items():
-            if saved[part].get(name) != value and name != "steps":  # a run may be made longer or shorter
+            if saved[part].get(name) != value and name not in FREE:
                 raise GlowkitError(
                     f"{config.path}: [{part}] {name} = {value}, but {path} was trained with {saved[part].get(name)}; "
                     "set it back or give another --out"

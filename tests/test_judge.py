@@ -1,0 +1,78 @@
+"""The judge learns what is there, reports what it reaches, and knows no face in a broken picture."""
+
+import numpy as np
+import pytest
+import torch
+
+from glowkit import checkpoint, faces, judge
+from glowkit.dataset import Dataset
+from glowkit.errors import GlowkitError
+from glowkit.flow import Glow, GlowConfig
+
+
+def toy_dataset(size: int = 32) -> Dataset:
+    """Grey noise with a bright square in the upper half, the lower half, both or neither."""
+    rng = np.random.default_rng(0)
+    n = 900
+    labels = rng.random((n, 2)) < 0.5
+    pixels = rng.integers(90, 130, (n, 3, size, size), dtype=np.uint8)
+    for i in range(2):
+        pixels[labels[:, i], :, 4 + 14 * i : 12 + 14 * i, 8:20] = 220
+    splits = np.repeat(np.arange(3, dtype=np.uint8), (600, 100, 200))
+    return Dataset("toy", size, ["Up", "Down"], labels, splits, None, None, lambda i: pixels[i])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    checkpoint.save(Glow(GlowConfig(32, 2, 1, 4, "additive")), folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "open_dataset", lambda name, size: toy_dataset(size))
+        judge.make(folder, n=600, epochs=6)
+    return judge.open_judge(folder), folder
+
+
+def test_it_sees_held_out_squares_and_its_scores_are_true(made):
+    found, data = made[0], toy_dataset()
+    test = data.subset("test")
+    x, y = data.images(test), data.labels[test]
+    for i, attribute in enumerate(data.attributes):
+        said, score = found.says(x, attribute), found.scores[attribute]
+        assert score["accuracy"] > 0.95 and score["auc"] > 0.98
+        assert score["n"] == 200 and score["positives"] == y[:, i].sum()
+        # The scores were measured before the kernels were rounded to float16.
+        assert (said == y[:, i]).mean() == pytest.approx(score["accuracy"], abs=0.011)
+        assert said[y[:, i]].mean() == pytest.approx(score["sensitivity"], abs=0.02)
+    assert found(x).shape == (200, 2) and found.features(x[:5]).shape == (5, 64)
+
+
+def test_a_picture_that_exploded_has_no_attribute(made):
+    found, data = made[0], toy_dataset()
+    where = data.subset("test")[data.labels[data.subset("test"), 0]][:20]
+    x = data.images(where).float() / 255
+    x[:10, 0, 0, 0] = torch.nan
+    says = found.says(x, "Up")
+    assert not says[:10].any() and says[10:].mean() > 0.8
+
+
+def test_unknown_attributes_and_missing_or_foreign_files(made, tmp_path):
+    found, folder = made
+    with pytest.raises(GlowkitError, match="the judge knows Up, Down"):
+        found.says(torch.rand(1, 3, 32, 32), "Smiling")
+    checkpoint.save(Glow(GlowConfig(32, 2, 1, 4, "additive")), tmp_path)
+    with pytest.raises(GlowkitError, match="glowkit judge"):
+        judge.open_judge(tmp_path)
+    (tmp_path / judge.FILE).write_bytes((folder / checkpoint.WEIGHTS).read_bytes())
+    with pytest.raises(GlowkitError, match="not a judge"):
+        judge.open_judge(tmp_path)
+
+
+@pytest.mark.skipif(not (checkpoint.BUNDLED / "faces64" / judge.FILE).exists(), reason="no bundled judge")
+def test_the_bundled_judge_agrees_with_the_renderer():
+    """On true counterfactuals, which it never saw: the same face with and without a smile or glasses."""
+    found = judge.open_judge("faces64")
+    drawn = faces.factors(range(58_000, 58_060))
+    for attribute in ("Smiling", "Eyeglasses"):
+        for value in (True, False):
+            said = found.says(faces.render(faces.counterfactual(drawn, **{attribute: value}), 64), attribute)
+            assert (said == value).mean() >= 0.9, (attribute, value)
