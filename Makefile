@@ -1,5 +1,5 @@
 # make book   builds the book into _build/html
-# make test   runs the tests
+# make test   checks the style and runs the tests
 # Both make a local .venv first (once, and again when the pins change). PYTHON=... names another Python >= 3.11.
 
 PYTHON ?= python3
@@ -12,6 +12,7 @@ book: $(READY)
 	$(BIN)/jupyter-book build -W -n --keep-going book/
 
 test: $(READY)
+	$(BIN)/ruff check
 	$(BIN)/python -m pytest
 
 # The built pages and the executed chapters; .venv stays.

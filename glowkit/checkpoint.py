@@ -34,6 +34,7 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
+        temporary.chmod(0o644)  # safetensors keeps its files to their owner
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -82,5 +83,5 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Glow:
         raise GlowkitError(f"{folder / WEIGHTS}: not the weights of the Glow in {path.name}: {what[:200]}") from None
     bad = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
     if bad:
-        raise GlowkitError(f"{folder / WEIGHTS}: {bad[0]} has values that are not finite; train again from an older state")
+        raise GlowkitError(f"{folder / WEIGHTS}: {bad[0]} is not finite everywhere; train again from an older state")
     return model.to(device).eval().requires_grad_(False)

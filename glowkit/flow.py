@@ -83,7 +83,10 @@ class ActNorm(nn.Module):
 
 
 class InvertibleConv(nn.Module):
-    """y = W x at every pixel, W = P L (U + diag(s)): P a fixed permutation, L unit lower, U strictly upper."""
+    """y = W x at every pixel, W = P L (U + diag(s)): P a fixed permutation, L unit lower, U strictly upper.
+
+    `lu` (c, c) holds L below its diagonal and U above, as LAPACK does.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -91,17 +94,16 @@ class InvertibleConv(nn.Module):
         permutation, lower, upper = torch.linalg.lu(rotation)
         diagonal = upper.diagonal()
         dtype = torch.get_default_dtype()
-        self.register_buffer("permutation", permutation.to(dtype))
+        self.register_buffer("permutation", permutation.argmax(1))
         self.register_buffer("sign", diagonal.sign().to(dtype))
-        self.lower = nn.Parameter(lower.tril(-1).to(dtype))
-        self.upper = nn.Parameter(upper.triu(1).to(dtype))
+        self.lu = nn.Parameter((lower.tril(-1) + upper.triu(1)).to(dtype))
         self.log_s = nn.Parameter(diagonal.abs().log().to(dtype))
 
     def weight(self) -> Tensor:
         """W (c, c)."""
-        lower = self.lower.tril(-1) + torch.eye(len(self.sign), dtype=self.sign.dtype, device=self.sign.device)
-        upper = self.upper.triu(1) + torch.diag(self.sign * self.log_s.exp())
-        return self.permutation @ lower @ upper
+        lower = self.lu.tril(-1) + torch.eye(len(self.sign), dtype=self.sign.dtype, device=self.sign.device)
+        upper = self.lu.triu(1) + torch.diag(self.sign * self.log_s.exp())
+        return (lower @ upper)[self.permutation]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return F.conv2d(x, self.weight()[:, :, None, None]), _pixels(x) * self.log_s.sum().expand(len(x))

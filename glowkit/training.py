@@ -282,7 +282,7 @@ def _run(trainer: Trainer, images: Tensor, held_out: Tensor, path: Path, config:
             if at_checkpoint:
                 _save(trainer, path, config)
     except KeyboardInterrupt:
-        raise GlowkitError(f"{path}: stopped at step {trainer.step}; --resume goes on from the last checkpoint") from None
+        raise GlowkitError(f"{path}: stopped at step {trainer.step}; --resume goes on from its checkpoint") from None
     finally:
         bar.close()
 
