@@ -1,0 +1,159 @@
+"""The cheat sheet's numbers against least squares on real pixels, closed forms, scipy and simulations."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from glowkit import heuristics
+from glowkit.errors import GlowkitError
+from glowkit.flow import Glow, GlowConfig
+from glowkit.intervals import wilson
+from glowkit.study import Study
+
+RNG = np.random.default_rng(0)
+
+
+def test_partial_differences_are_least_squares_on_the_pixels():
+    labels = RNG.random((300, 3)) < [0.1, 0.5, 0.4]
+    labels[:, 2] |= labels[:, 0]  # they go together
+    x = labels @ RNG.normal(size=(3, 7)) + RNG.normal(size=(300, 7))
+    plain = np.stack([x[y].mean(0) - x[~y].mean(0) for y in labels.T])
+    design = np.column_stack([np.ones(300), labels])
+    expected = np.linalg.lstsq(design, x, rcond=None)[0][1:]
+    np.testing.assert_allclose(heuristics.partial_differences(plain, labels), expected, atol=1e-10)
+    with pytest.raises(GlowkitError, match="images without it"):
+        heuristics.partial_differences(plain, labels | [True, False, False])
+
+
+def test_support_counts_pixels():
+    difference = np.zeros((3, 10, 10))
+    difference[:, 2:5, 1:6] = 0.7
+    assert heuristics.support(difference) == pytest.approx(0.15)
+    assert heuristics.support(np.ones((3, 4, 4))) == pytest.approx(1)
+    # a Gaussian of energy exp(-r^2 / 2 s^2): (sum e)^2 / sum e^2 = 4 pi s^2
+    y, x = np.mgrid[:80, :80] - 39.5
+    blob = np.exp(-(x**2 + y**2) / (4 * 6.0**2))
+    assert heuristics.support(blob[None]) == pytest.approx(4 * np.pi * 36 / 6400, rel=1e-3)
+    with pytest.raises(GlowkitError, match="zero everywhere"):
+        heuristics.support(np.zeros((3, 4, 4)))
+
+
+def test_spread_is_the_deviation_where_the_difference_is():
+    difference = np.zeros((3, 8, 8))
+    difference[:, :4] = 0.5
+    x = RNG.normal(0, 1.0, (4000, 3, 8, 8))
+    x[:, :, :4] *= 0.2
+    assert heuristics.spread(x, difference) == pytest.approx(0.2 / 0.5, rel=0.02)
+    with pytest.raises(GlowkitError, match="at least two"):
+        heuristics.spread(x[:1], difference)
+
+
+def test_balanced_pool_has_enough_of_each_and_not_many_more():
+    labels = RNG.random((400, 5)) < [0.02, 0.1, 0.5, 0.9, 0.3]
+    rows = heuristics.balanced_pool(labels, each=12)
+    assert len(set(rows)) == len(rows) <= 2 * 5 * 12
+    for y in labels.T:
+        for members in (y, ~y):
+            assert members[rows].sum() >= min(12, members.sum())
+
+
+class Stripes:
+    """A judge of 'bright' and 'red' that is right by construction."""
+
+    attributes = ["bright", "red"]
+
+    def __call__(self, x):
+        return torch.stack([x.mean((1, 2, 3)) > 0.5, x[:, 0].mean((1, 2)) > x[:, 1].mean((1, 2))], 1).float()
+
+    def says(self, x, attribute):
+        return (self(x)[:, self.attributes.index(attribute)] > 0.5).numpy()
+
+
+def test_outcomes_add_to_those_without_and_remove_from_those_with():
+    torch.manual_seed(0)
+    model = Glow(GlowConfig(8, 1, 1, 4, "additive"))  # at its start it is linear: arithmetic on pixels
+    x = (torch.rand(60, 3, 1, 1) * 0.6 + 0.2).expand(-1, -1, 8, 8).contiguous()
+    x = model.quantise(x)
+    judge = Stripes()
+    labels = judge(x).numpy() > 0.5
+    labels[0] ^= True  # a face that the judge sees otherwise
+    up = (model.encode(torch.full((1, 3, 8, 8), 0.9)) - model.encode(torch.full((1, 3, 8, 8), 0.1)))[0].numpy()
+    dim = np.zeros((2, model.dim), np.float32)
+    study = Study("x", "x", judge.attributes, 100, np.array([50, 50]), 0 * up, 0 * up, 0 * up, np.arange(60), labels,
+                  {}, {}, dim + [up / 2, 0 * up], dim, np.ones(2))  # fmt: skip
+    found = heuristics.outcomes(model, judge, study, x, model.encode(x), labels, ["bright", "red"], n=8)
+    for wanted in (True, False):
+        rows, success = found["bright", wanted]
+        assert len(rows) == 8 and 0 not in rows and (labels[rows, 0] != wanted).all() and success.all()
+        assert not found["red", wanted].success.any()  # its direction is zero
+    still = heuristics.outcomes(model, judge, study, x, model.encode(x), labels, ["bright"], n=8, alpha=0.0)
+    assert not still["bright", True].success.any()
+
+
+def test_share_difference_is_newcombes():
+    # Newcombe (1998), table II, example (a): 56/70 - 48/80, method 10: 0.0524 to 0.3339
+    found = heuristics.share_difference(wilson(56, 70), wilson(48, 80))
+    assert found.estimate == pytest.approx(0.2) and found.n == 150
+    assert found.ci == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+def test_sampled_directions_get_longer_as_images_get_fewer():
+    z = 3.0 + torch.randn(200, 900, generator=torch.Generator().manual_seed(0))
+    for n in (1, 4, 25):
+        directions = heuristics.sampled_directions(z, n, 50, np.full(900, 2.9))
+        assert directions.shape == (50, 900)
+        assert float(directions.square().sum(1).mean()) == pytest.approx(900 * (0.01 + 1 / n), rel=0.1)
+    assert torch.equal(heuristics.sampled_directions(z, 200, 1, np.zeros(900))[0].round(decimals=3),
+                       z.mean(0).round(decimals=3))  # fmt: skip
+    with pytest.raises(GlowkitError, match="there are 200"):
+        heuristics.sampled_directions(z, 201, 1, np.zeros(900))
+
+
+def test_overlap_is_one_at_home_and_the_area_by_chance():
+    truth = torch.zeros(2, 3, 20, 20)
+    truth[:, :, 3:9, 4:14] = 0.3
+    assert heuristics.area(truth, 1.0) == pytest.approx([60 / 400] * 2)
+    assert heuristics.overlap(truth * 5, truth, 1.0) == pytest.approx([1, 1])
+    chance = torch.randn(2, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    assert heuristics.overlap(chance, truth, 1.0) == pytest.approx([0.15, 0.15], abs=0.05)
+    assert heuristics.area(truth, 0.5) == pytest.approx([30 / 400] * 2)
+
+
+def test_foretold_knows_a_law_and_no_noise():
+    groups = np.repeat(np.arange(40), 2)
+    features = RNG.normal(size=(80, 3)) * [1, 10, 0.1]
+    law = features @ [1, -0.1, 3] + 0.1 * RNG.normal(size=80)
+    assert stats.spearmanr(heuristics.foretold(features, law, groups), law).statistic > 0.95
+    noise = RNG.normal(size=80)
+    assert abs(stats.spearmanr(heuristics.foretold(features, noise, groups), noise).statistic) < 0.35
+    # the row's own group is not used: a wild value does not foretell itself
+    law[:2] = 1e6
+    assert abs(heuristics.foretold(features, law, groups)[:2]).max() < 10
+
+
+def test_plane_holds_origin_mean_and_face():
+    mean, z = RNG.normal(size=50).astype(np.float32), torch.randn(50, generator=torch.Generator().manual_seed(1))
+    slice_ = heuristics.plane(mean, z)
+    points = slice_.at([0, np.linalg.norm(mean), slice_.face[0]], [0, 0, slice_.face[1]])
+    torch.testing.assert_close(points, torch.stack([torch.zeros(50), torch.from_numpy(mean), z]), atol=1e-5, rtol=1e-5)
+    assert float(slice_.along @ slice_.across) == pytest.approx(0, abs=1e-6)
+    with pytest.raises(GlowkitError, match="no direction"):
+        heuristics.plane(0 * mean, z)
+
+
+def test_mirrored_changes_the_hemisphere_alone():
+    normal, z = RNG.normal(size=30), torch.randn(5, 30, generator=torch.Generator().manual_seed(2))
+    other = heuristics.mirrored(z, normal)
+    torch.testing.assert_close(other.norm(dim=1), z.norm(dim=1))
+    n = torch.as_tensor(normal, dtype=z.dtype)
+    torch.testing.assert_close(other @ n, -(z @ n), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(heuristics.mirrored(other, normal), z, atol=1e-5, rtol=1e-5)
+
+
+def test_strangeness_is_one_for_real_faces_and_grows_with_distance():
+    real = RNG.normal(size=(4000, 5)) * [1, 2, 3, 4, 5]
+    fresh = RNG.normal(size=(1000, 5)) * [1, 2, 3, 4, 5]
+    assert np.median(heuristics.strangeness(fresh, real)) == pytest.approx(1, abs=0.05)
+    expected = 20 / np.sqrt(stats.chi2(5).median())  # twenty standard deviations away
+    assert heuristics.strangeness([[0, 0, 0, 0, 100.0]], real) == pytest.approx([expected], rel=0.05)
