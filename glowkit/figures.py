@@ -33,6 +33,7 @@ COLOURS = {
 BROKEN = (255, 0, 255)
 
 _WIDTH = 7.2  # inches: the width of the text column
+_LETTER = 0.078  # inches: the mean width of a label's letter, with some room
 _STYLE = {
     "figure.figsize": (_WIDTH, 3.0),
     "figure.dpi": 110,
@@ -100,7 +101,10 @@ def strip(
 ) -> Figure:
     """One row of images (N, 3, H, W) for each entry of `rows`: a face by alphas, say, with the alphas as
     column labels."""
-    figure, axes = _image_axes(len(rows), max(map(len, rows)), title_rows=1 if column_labels else 0)
+    longest = max((len(line) for label in row_labels or [] for line in label.splitlines()), default=0)
+    figure, axes = _image_axes(
+        len(rows), max(map(len, rows)), title_rows=1 if column_labels else 0, margin=_LETTER * longest
+    )
     for r, x in enumerate(rows):
         for axis, pixels in zip(axes[r], to_pixels(x), strict=False):
             axis.imshow(pixels)
@@ -144,13 +148,19 @@ def histograms(
     axis.legend()
 
 
-def _image_axes(rows: int, columns: int, title_rows: int) -> tuple[Figure, np.ndarray]:
+def _image_axes(
+    rows: int, columns: int, title_rows: int, margin: float = 0.0
+) -> tuple[Figure, np.ndarray]:
     """A figure of rows x columns square axes without ticks: as wide as the text, images never over 1.3
-    inches."""
-    size = min(_WIDTH / columns, 1.3)
+    inches, with a margin in inches for labels on the left."""
+    size = min((_WIDTH - margin) / columns, 1.3)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(size * columns, size * rows + 0.22 * title_rows), squeeze=False
-    )  # fmt: skip
+        rows,
+        columns,
+        figsize=(size * columns + margin, size * rows + 0.22 * title_rows),
+        squeeze=False,
+        layout="constrained",
+    )
     figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
