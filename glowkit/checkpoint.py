@@ -50,8 +50,8 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         ) from None
 
 
-def save(model: Glow, folder: str | Path, half: bool = False) -> None:
-    """Writes config.json and model.safetensors to `folder`.
+def save(model: Glow, folder: str | Path, data: str, half: bool = False) -> None:
+    """Writes config.json and model.safetensors to `folder`; `data` names the set that the model was trained on.
 
     `half` keeps the convolution kernels in float16, which halves the file: what is published is then the rounded
     model itself, and every figure reported of it has to be measured after the rounding.
@@ -62,26 +62,36 @@ def save(model: Glow, folder: str | Path, half: bool = False) -> None:
     }
     write_tensors(folder / WEIGHTS, tensors)
     with replacing(folder / CONFIG) as temporary:
-        temporary.write_text(json.dumps({"model": model.config.as_dict()}, indent=2) + "\n")
+        temporary.write_text(json.dumps({"data": data, "model": model.config.as_dict()}, indent=2) + "\n")
+
+
+def data_of(name: str | Path) -> str:
+    """The data set that a model was trained on, as `glowkit.open_dataset` takes it."""
+    return _read_config(folder_of(name))[0]
 
 
 def load(name: str | Path, device: str | torch.device = "cpu") -> Glow:
     """The Glow of a bundled name ("faces64") or of a folder, in float32, ready to encode and decode."""
     folder = folder_of(name)
-    path = folder / CONFIG
-    try:
-        config = GlowConfig(**json.loads(path.read_text())["model"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        known = ", ".join(GlowConfig().as_dict())
-        raise GlowkitError(f'{path}: not the config of a Glow ({error}); it needs "model": {{{known}}}') from None
+    _, config = _read_config(folder)
     tensors, _ = read_tensors(folder / WEIGHTS)
     model = Glow(config)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         what = " ".join(str(error).split())
-        raise GlowkitError(f"{folder / WEIGHTS}: not the weights of the Glow in {path.name}: {what[:200]}") from None
+        raise GlowkitError(f"{folder / WEIGHTS}: not the weights of the Glow in {CONFIG}: {what[:200]}") from None
     bad = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
     if bad:
         raise GlowkitError(f"{folder / WEIGHTS}: {bad[0]} is not finite everywhere; train again from an older state")
     return model.to(device).eval().requires_grad_(False)
+
+
+def _read_config(folder: Path) -> tuple[str, GlowConfig]:
+    path = folder / CONFIG
+    try:
+        content = json.loads(path.read_text())
+        return str(content["data"]), GlowConfig(**content["model"])
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        needs = f'"data", "model": {{{", ".join(GlowConfig().as_dict())}}}'
+        raise GlowkitError(f"{path}: not the config of a Glow ({error}); it needs {needs}") from None

@@ -120,6 +120,17 @@ def train(config: Path, data: str | None, out: Path | None, resume: bool) -> Non
 
 
 @app.command()
+@click.argument("run", type=Path)
+@click.argument("out", type=Path)
+def publish(run: Path, out: Path) -> None:
+    """Put the averaged model of a training RUN in the folder OUT, its kernels rounded to 16 bits: half the size."""
+    from glowkit import checkpoint
+
+    checkpoint.save(checkpoint.load(run), out, checkpoint.data_of(run), half=True)
+    click.echo(out)
+
+
+@app.command()
 @click.argument("checkpoint")
 @click.option("--data", help="faces64 or the path of a CelebA tree, instead of the training data.")
 def study(checkpoint: str, data: str | None) -> None:
@@ -141,14 +152,14 @@ def judge(checkpoint: str, data: str | None) -> None:
 
 @app.command(name="check")
 @click.argument("name")
-@click.option("--data", help="faces64 or the path of a CelebA tree; procedural faces unless given.")
+@click.option("--data", help="faces64 or the path of a CelebA tree, instead of the training data.")
 @click.option("--n", default=100, help="How many held-out images.")
 def check_model(name: str, data: str | None, n: int) -> None:
     """Round-trip certificate of the model NAME, a bundled one or a path: how exactly decode undoes encode."""
     from glowkit import certificate, checkpoint, dataset
 
     model = checkpoint.load(name)
-    images = dataset.open_dataset(data or f"faces{model.config.image_size}", size=model.config.image_size)
+    images = dataset.open_dataset(data or checkpoint.data_of(name), size=model.config.image_size)
     held_out = images.subset("test")[: _positive("--n", n)]
     if not len(held_out):
         raise GlowkitError(f"{images.name}: no images in the test split")

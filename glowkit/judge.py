@@ -72,7 +72,8 @@ def make(name: str | Path, data: str | Path | None = None, n: int = 20_000, epoc
     Training images are quantised, blurred a little and made noisy at random, since decoded pictures are.
     """
     folder, model = checkpoint.folder_of(name), checkpoint.load(name)
-    dataset = open_dataset(data or folder.name, size=model.config.image_size)
+    data = str(data or checkpoint.data_of(name))
+    dataset = open_dataset(data, size=model.config.image_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         judge = Judge(list(dataset.attributes))

@@ -133,14 +133,15 @@ class Study:
 
 
 def make(
-    name: str | Path, data: str | Path | None = None, n: int = 20_000, held_out: int = 3_000, seed: int = 0
+    name: str | Path, data: str | Path | None = None, n: int = 12_000, held_out: int = 2_000, seed: int = 0
 ) -> Path:
     """Studies a model on `n` training and `held_out` test images of a data set; writes study.safetensors beside it.
 
     The data set is the one the model was trained on unless `data` names another.
     """
     folder, model = checkpoint.folder_of(name), checkpoint.load(name)
-    dataset = open_dataset(data or folder.name, size=model.config.image_size)
+    data = str(data or checkpoint.data_of(name))
+    dataset = open_dataset(data, size=model.config.image_size)
     training, test = dataset.subset("train")[:n], dataset.subset("test")[:held_out]
     if not len(training) or not len(test):
         raise GlowkitError(f"{dataset.name}: a study needs training and test images, there are "
@@ -153,7 +154,7 @@ def make(
         tensors[f"{space}.class_mean"] = sums[space].class_mean()
     tensors |= project(model, dataset, test, sums, seed)
     tensors = {k: t.float() if t.dtype == torch.float64 else t for k, t in tensors.items()}
-    about = {"attributes": dataset.attributes, "n": len(training), "data": str(data or folder.name), "seed": seed}
+    about = {"attributes": dataset.attributes, "n": len(training), "data": data, "seed": seed}
     checkpoint.write_tensors(folder / FILE, tensors, {"study": json.dumps(about)})
     return folder / FILE
 

@@ -10,7 +10,7 @@ import json
 import math
 import time
 import tomllib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -229,7 +229,8 @@ def train(
     if (path / STATE).exists() and not resume:
         raise GlowkitError(f"{path}: it holds a run already; continue it with --resume or give another --out")
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dataset = open_dataset(data or config.data, size=config.model.image_size)
+    config = replace(config, data=str(data or config.data))
+    dataset = open_dataset(config.data, size=config.model.image_size)
     indices = dataset.subset("train")
     if len(indices) < settings.batch:
         raise GlowkitError(f"{dataset.name}: {len(indices)} training images, fewer than a batch of {settings.batch}")
@@ -296,7 +297,7 @@ def _save(trainer: Trainer, path: Path, config: Config) -> None:
     about = {"step": trainer.step, "config": config.as_dict()}
     # One key: safetensors writes several in any order, and equal states should be equal files.
     checkpoint.write_tensors(path / STATE, trainer.tensors(), {"run": json.dumps(about)})
-    checkpoint.save(trainer.average.module, path)
+    checkpoint.save(trainer.average.module, path, config.data)
 
 
 def _resume(trainer: Trainer, path: Path, config: Config) -> None:

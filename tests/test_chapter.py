@@ -70,7 +70,7 @@ def test_a_missing_parameter_is_named():
 
 
 def test_a_model_is_a_bundled_name_or_a_folder(tmp_path):
-    checkpoint.save(Glow(GlowConfig(image_size=8, levels=1, steps=1, width=4)), tmp_path / "mine")
+    checkpoint.save(Glow(GlowConfig(image_size=8, levels=1, steps=1, width=4)), tmp_path / "mine", "toy")
     chapter.parameters({"model": str(tmp_path / "mine")}, model=chapter.Model())
     with pytest.raises(GlowkitError, match="nothing-here: no model there"):
         chapter.parameters({"model": "nothing-here"}, model=chapter.Model())

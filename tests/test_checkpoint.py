@@ -18,7 +18,7 @@ def saved(tmp_path):
     model.initialise(torch.rand(8, 3, 16, 16))
     for parameter in model.parameters():  # couplings and priors start at zero, where rounding would not show
         parameter.data += 0.03 * torch.randn_like(parameter)
-    checkpoint.save(model, tmp_path / "model")
+    checkpoint.save(model, tmp_path / "model", "faces32")
     return model, tmp_path / "model"
 
 
@@ -26,7 +26,7 @@ def test_the_same_model_comes_back(saved):
     model, folder = saved
     x = torch.rand(4, 3, 16, 16)
     back = glowkit.load(folder)
-    assert back.config == model.config
+    assert back.config == model.config and checkpoint.data_of(folder) == "faces32"
     assert torch.equal(back.encode(x), model.encode(x))
     assert not any(p.requires_grad for p in back.parameters())
     assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
@@ -34,7 +34,7 @@ def test_the_same_model_comes_back(saved):
 
 def test_half_keeps_an_exact_inverse_of_the_rounded_model(saved):
     model, folder = saved
-    checkpoint.save(model, folder, half=True)
+    checkpoint.save(model, folder, "faces32", half=True)
     back = checkpoint.load(folder)
     x = torch.rand(4, 3, 16, 16)
     z = back.encode(x)
@@ -47,7 +47,7 @@ def test_half_keeps_an_exact_inverse_of_the_rounded_model(saved):
     ("damage", "says"),
     [
         (lambda f: (f / "config.json").write_text("{"), "config.json: not the config"),
-        (lambda f: (f / "config.json").write_text('{"model": {"depth": 3}}'), "depth"),
+        (lambda f: (f / "config.json").write_text('{"data": "faces64", "model": {"depth": 3}}'), "depth"),
         (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "not the config"),
         (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: no such file"),
         (lambda f: (f / "model.safetensors").write_bytes(b"PK\x03\x04 a pickle?"), "only that format is read"),

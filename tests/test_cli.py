@@ -45,8 +45,8 @@ def model(tmp_path_factory, tree) -> Path:
     torch.manual_seed(0)
     glow = Glow(MODEL)
     glow.initialise(glowkit.open_dataset(tree, size=32).images(range(24)), torch.Generator().manual_seed(0))
-    checkpoint.save(glow, folder)
-    glowkit.study.make(folder, data=tree)
+    checkpoint.save(glow, folder, str(tree))
+    glowkit.study.make(folder)
     return folder
 
 
@@ -151,15 +151,24 @@ def test_study(run, tmp_path, tree, model):
 
 
 def test_check_certifies_or_fails(run, tmp_path, tree, model):
-    status, out, _ = run("check", model, "--data", tree, "--n", 2)
+    status, out, _ = run("check", model, "--n", 2)
     assert status == 0 and "over 2 images" in out and "certificate holds" in out
     broken = glowkit.load(model)
     with torch.no_grad():
         next(broken.parameters()).mul_(1e6)  # far outside what float32 can undo
-    checkpoint.save(broken, tmp_path / "broken")
+    checkpoint.save(broken, tmp_path / "broken", str(tree))
     status, out, err = run("check", tmp_path / "broken", "--data", tree, "--n", 2)
     assert "does NOT hold" in out
     refused((status, out, err), str(tmp_path / "broken"), "not exact")
+
+
+def test_publish_keeps_the_model_at_half_the_size(run, tmp_path, model):
+    status, _, _ = run("publish", model, tmp_path / "out")
+    assert status == 0
+    weights = [(folder / checkpoint.WEIGHTS).stat().st_size for folder in (model, tmp_path / "out")]
+    assert weights[1] < 0.75 * weights[0] and checkpoint.data_of(tmp_path / "out") == checkpoint.data_of(model)
+    x = torch.rand(2, 3, 32, 32)
+    assert (glowkit.load(tmp_path / "out").encode(x) - glowkit.load(model).encode(x)).abs().max() < 0.1
 
 
 def test_sample_draws_what_the_model_does(run, tmp_path, model):

@@ -25,7 +25,7 @@ def toy_dataset(size: int = 32) -> Dataset:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    checkpoint.save(Glow(GlowConfig(32, 2, 1, 4, "additive")), folder)
+    checkpoint.save(Glow(GlowConfig(32, 2, 1, 4, "additive")), folder, "toy")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(judge, "open_dataset", lambda name, size: toy_dataset(size))
         judge.make(folder, n=600, epochs=6)
@@ -59,7 +59,7 @@ def test_unknown_attributes_and_missing_or_foreign_files(made, tmp_path):
     found, folder = made
     with pytest.raises(GlowkitError, match="the judge knows Up, Down"):
         found.says(torch.rand(1, 3, 32, 32), "Smiling")
-    checkpoint.save(Glow(GlowConfig(32, 2, 1, 4, "additive")), tmp_path)
+    checkpoint.save(Glow(GlowConfig(32, 2, 1, 4, "additive")), tmp_path, "toy")
     with pytest.raises(GlowkitError, match="glowkit judge"):
         judge.open_judge(tmp_path)
     (tmp_path / judge.FILE).write_bytes((folder / checkpoint.WEIGHTS).read_bytes())

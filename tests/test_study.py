@@ -29,7 +29,7 @@ def made(tmp_path_factory):
     model.initialise(toy_dataset().images(range(32)))
     for parameter in model.parameters():
         parameter.data += 0.02 * torch.randn_like(parameter)
-    checkpoint.save(model, folder)
+    checkpoint.save(model, folder, "toy")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study, "open_dataset", lambda name, size: toy_dataset(size))
         study.make(folder, n=180, held_out=50)
@@ -108,7 +108,7 @@ def test_an_unknown_attribute_lists_those_there_are(made):
 
 def test_a_missing_or_foreign_study_says_how_to_make_one(made, tmp_path):
     model, _, folder = made
-    checkpoint.save(model, tmp_path)
+    checkpoint.save(model, tmp_path, "toy")
     with pytest.raises(GlowkitError, match="glowkit study"):
         study.open_study(tmp_path)
     (tmp_path / study.FILE).write_bytes((folder / checkpoint.WEIGHTS).read_bytes())
