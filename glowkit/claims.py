@@ -58,7 +58,7 @@ class Entry:
 
     def _repr_markdown_(self) -> str:
         row = rows()[self.id]
-        return (f"**{self.id}: {self.verdict}.** {row.claim} *Measured:* {row.measure}: {_numbers(self)}. "
+        return (f"**{self.id}: {self.verdict}.** {row.claim} *Measured:* {row.measure}: {numbers(self)}. "
                 f"*Control:* {self.control}. *Model:* {self.model}.")
 
 
@@ -122,7 +122,7 @@ def scoreboard(entries: list[Entry] | None = None) -> str:
     lines = ["| row | claim | verdict | estimate | control | model |", "|" + " --- |" * 6]
     for entry in load() if entries is None else entries:
         link = f"[{entry.id}](#{entry.id.lower()})"  # each row's section carries its id as label
-        lines.append(f"| {link} | {rows()[entry.id].claim} | {entry.verdict} | {_numbers(entry)} "
+        lines.append(f"| {link} | {rows()[entry.id].claim} | {entry.verdict} | {numbers(entry)} "
                      f"| {entry.control} | {entry.model} |".replace("|df/dx|", r"\|df/dx\|"))
     return "\n".join(lines)
 
@@ -142,7 +142,8 @@ def _open(row: Row) -> Entry:
     return Entry(row.id, OPEN, None, None, None, "", "", row.chapter, f"fig-{row.id.lower()}")
 
 
-def _numbers(entry: Entry) -> str:
+def numbers(entry: Entry) -> str:
+    """What was measured, for a reader: estimate, interval and n."""
     if entry.estimate is None or entry.ci is None:
         return "not measured"
     return str(Estimate(entry.estimate, entry.ci, entry.n))

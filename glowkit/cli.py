@@ -229,6 +229,15 @@ def edit(
     _write_picture(out, strip, columns=len(strip))
 
 
+@app.command()
+@click.option("--json", "as_json", is_flag=True, help="A list of rows with their numbers instead, for machines.")
+def claims(as_json: bool) -> None:
+    """Print the scoreboard of the last build: each claim, its verdict, and the numbers that decided it."""
+    from glowkit import claims
+
+    click.echo(claims.to_json() if as_json else claims.scoreboard())
+
+
 # -------------------------------------------------------------------------------------------------- pictures
 
 

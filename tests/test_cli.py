@@ -1,5 +1,6 @@
 """The command line: what each command leaves on disk, and one line on stderr for whatever is wrong."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 import glowkit
-from glowkit import celeba, checkpoint, faces
+from glowkit import celeba, checkpoint, claims, faces
 from glowkit.cli import app
 from glowkit.flow import Glow, GlowConfig
 
@@ -205,6 +206,20 @@ def test_edit_is_a_strip_from_the_reconstruction_to_alpha(run, tmp_path, model):
     arguments = ["-a", "Smiling", "--alpha", "-0.5", "-o", again, "--model", model, "--eyes", *eyes]
     assert run("edit", tmp_path / "wide.png", *arguments)[0] == 0
     assert (np.asarray(Image.open(again)) == strip).all()
+
+
+def test_claims_prints_the_ledger_as_a_table_and_for_machines(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLOWKIT_CLAIMS", str(tmp_path))
+    claims.record("C31", estimate=0.798, ci=(0.797, 0.799), n=1000, control="0.5422 as printed", model="none")
+    status, table, err = run("claims")
+    assert (status, err) == (0, "") and table.rstrip("\n") == claims.scoreboard()
+    assert "| wrong in the source | 0.7980 [0.7970, 0.7990] (n = 1,000) |" in table
+    rows = json.loads(run("claims", "--json")[1])
+    assert [row["id"] for row in rows] == list(claims.rows())
+    assert [row["ci"] for row in rows if row["verdict"] != "open"] == [[0.797, 0.799]]
+    (tmp_path / "broken.json").write_text("[")
+    status, out, err = run("claims")
+    assert status == 1 and out == "" and "broken.json is no ledger file" in err
 
 
 # --------------------------------------------------------------------------------------------- what does not
