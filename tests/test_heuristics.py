@@ -142,18 +142,32 @@ def test_plane_holds_origin_mean_and_face():
         heuristics.plane(0 * mean, z)
 
 
-def test_mirrored_changes_the_hemisphere_alone():
-    normal, z = RNG.normal(size=30), torch.randn(5, 30, generator=torch.Generator().manual_seed(2))
-    other = heuristics.mirrored(z, normal)
-    torch.testing.assert_close(other.norm(dim=1), z.norm(dim=1))
-    n = torch.as_tensor(normal, dtype=z.dtype)
-    torch.testing.assert_close(other @ n, -(z @ n), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(heuristics.mirrored(other, normal), z, atol=1e-5, rtol=1e-5)
+def test_along_sphere_keeps_norms_and_mirrors_in_a_plane():
+    g = torch.Generator().manual_seed(2)
+    normal, z = torch.randn(30, generator=g), torch.randn(5, 30, generator=g)
+    normal = normal / normal.norm()
+    height = z @ normal
+    mirrored = heuristics.along_sphere(z, -height.sign()[:, None] * normal, 2 * height.abs())
+    torch.testing.assert_close(mirrored, z - 2 * height[:, None] * normal, atol=1e-5, rtol=1e-5)
+    moved = heuristics.along_sphere(z, torch.randn(5, 30, generator=g), 3.0)
+    torch.testing.assert_close(moved.norm(dim=1), z.norm(dim=1))
+    torch.testing.assert_close((moved - z).norm(dim=1), torch.full((5,), 3.0))
+    with pytest.raises(GlowkitError, match="twice the norm"):
+        heuristics.along_sphere(z, normal, 30.0)
 
 
-def test_strangeness_is_one_for_real_faces_and_grows_with_distance():
-    real = RNG.normal(size=(4000, 5)) * [1, 2, 3, 4, 5]
-    fresh = RNG.normal(size=(1000, 5)) * [1, 2, 3, 4, 5]
-    assert np.median(heuristics.strangeness(fresh, real)) == pytest.approx(1, abs=0.05)
-    expected = 20 / np.sqrt(stats.chi2(5).median())  # twenty standard deviations away
-    assert heuristics.strangeness([[0, 0, 0, 0, 100.0]], real) == pytest.approx([expected], rel=0.05)
+def test_strangeness_is_one_for_real_pictures_and_grows_with_distance():
+    g = torch.Generator().manual_seed(0)
+    basis = torch.randn(5, 3, 32, 32, generator=g)
+
+    def pictures(n):
+        weights = torch.randn(n, 5, generator=g) * torch.tensor([1, 0.8, 0.6, 0.4, 0.2])
+        return torch.einsum("nk,kchw->nchw", weights, basis) + 0.1 * torch.randn(n, 3, 32, 32, generator=g)
+
+    real = pictures(400)
+    assert np.median(heuristics.strangeness(pictures(100), real)) == pytest.approx(1, abs=0.05)
+    # added noise of the size that is there already: twice the square of the distance
+    noisier = pictures(100) + 0.1 * torch.randn(100, 3, 32, 32, generator=g)
+    assert np.median(heuristics.strangeness(noisier, real)) == pytest.approx(2**0.5, abs=0.1)
+    noisier[0, 0, 0, 0] = torch.nan
+    assert heuristics.strangeness(noisier, real)[0] == np.inf
