@@ -80,3 +80,20 @@ def test_no_chapter_defines_a_model_or_trains_one(name):
 def test_every_claim_has_its_section(row):
     markdown = (ROOT / "notebooks" / f"{row.chapter}.md").read_text(encoding="utf-8")
     assert f"\n({row.id.lower()})=\n#" in markdown
+
+
+def test_no_label_stands_twice():
+    """Figures, sections and equations share one name space over the whole book."""
+    labels = [
+        label
+        for name in NAMES
+        for found in re.findall(
+            r"^    name: ([\w-]+)$|^\(([\w-]+)\)=$|^\$\$ \(([\w-]+)\)$",
+            (ROOT / "notebooks" / f"{name}.md").read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
+        for label in found
+        if label
+    ]
+    assert len(labels) > 50
+    assert sorted(set(labels)) == sorted(labels)
