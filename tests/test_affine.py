@@ -188,6 +188,16 @@ def test_the_frechet_ratio_covers_a_known_one():
     assert covered >= 24
 
 
+def test_precision_asks_of_each_picture_whether_it_lies_among_the_real_ones():
+    real = np.arange(10.0)[:, None]  # one apart: the second neighbour of an inner one is 1 away, of an end 2
+    found = affine.precision([[4.5], [-1.9], [-2.1], [11.0], [30.0]], real, k=2)
+    np.testing.assert_array_equal(found, [True, True, False, True, False])
+    rng = np.random.default_rng(0)
+    cloud = rng.normal(size=(400, 5))
+    assert affine.precision(0.1 * rng.normal(size=(50, 5)), cloud).all()  # all alike and all plausible
+    assert not affine.precision(rng.normal(size=(50, 5)) + 6, cloud).any()
+
+
 def test_pose_is_read_from_pixels_and_turns_with_the_mirror():
     drawn = faces.factors(range(500), seed=3)
     x = faces.render(drawn, 32).float() / 255
@@ -266,32 +276,27 @@ def test_displacement_moves_pixels_and_refuses_to_leave_the_picture():
         affine.displace(x, 16, 0)
 
 
-@pytest.mark.parametrize(("follows", "expected"), [(True, 1.0), (False, 0.0)])
-def test_the_slope_tells_face_from_image_coordinates(follows, expected):
-    offsets, centres, ids = [], [], []
-    base = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    for dx in (-4, -2, 0, 2, 4):
-        moved = affine.displace(base, dx, 0)
-        after = moved.clone()
-        for face in range(6):
-            left = 12 + face % 3 + (dx if follows else 0)
-            after[face, :, 18:22, left : left + 4] += 0.5
-        centre = affine.centroid(moved, after + 0.001)
-        np.testing.assert_allclose(centre[:, 1], 19.5, atol=0.1)
-        offsets += [dx] * 6
-        centres += list(centre[:, 0])
-        ids += range(6)
-    found = affine.slope(offsets, centres, ids)
-    assert found.estimate == pytest.approx(expected, abs=0.02)
-    with pytest.raises(GlowkitError, match="not finite"):
-        affine.slope([0, 1], [np.nan, 1], [0, 0])
+def test_an_edit_in_image_coordinates_stays_and_one_in_face_coordinates_follows():
+    g = torch.Generator().manual_seed(0)
+    change = torch.rand(4, 3, 24, 24, generator=g) * (torch.arange(24) > 8) * (torch.arange(24) < 15)
+    moved, noise = affine.displace(change, 3, -2), 0.01 * torch.rand(4, 3, 24, 24, generator=g)
+    np.testing.assert_allclose(affine.stay_and_follow(change, change + noise, 3, -2), [[1, 0]] * 4, atol=0.03)
+    np.testing.assert_allclose(affine.stay_and_follow(change, moved + noise, 3, -2), [[0, 1]] * 4, atol=0.03)
+    np.testing.assert_allclose(affine.stay_and_follow(change, noise, 3, -2), [[0, 0]] * 4, atol=0.03)
+    seen = 0.3 * change + 0.5 * moved + noise
+    templates = np.stack([change[1].flatten(), moved[1].flatten()], 1)
+    expected = np.linalg.lstsq(templates, seen[1].flatten().numpy(), rcond=None)[0]
+    np.testing.assert_allclose(affine.stay_and_follow(change, seen, 3, -2)[1], expected, rtol=1e-4)
 
 
-def test_a_centroid_of_a_broken_picture_is_nan():
+def test_a_broken_decode_has_no_coordinates_and_a_face_that_stands_still_tells_nothing():
     x = torch.rand(2, 3, 8, 8)
-    after = x + 0.1
-    after[1, 0, 0, 0] = torch.nan
-    assert np.isfinite(affine.centroid(x, after)[0]).all() and np.isnan(affine.centroid(x, after)[1]).all()
+    broken = x.clone()
+    broken[1, 0, 0, 0] = torch.nan
+    found = affine.stay_and_follow(x, broken, 1, 0)
+    assert np.isfinite(found[0]).all() and np.isnan(found[1]).all()
+    with pytest.raises(GlowkitError, match="has not moved"):
+        affine.stay_and_follow(x, x, 0, 0)
 
 
 # --------------------------------------------------------------------------------------- inside the inverse
