@@ -41,16 +41,28 @@ def norm_of_mean_brute(dim: int, n: int, trials: int, seed: int = 0) -> np.ndarr
     return np.array([np.linalg.norm(rng.standard_normal((n, dim)).mean(axis=0)) for _ in range(trials)])
 
 
-def norm_of_mean(mean, projections, n: int, groups=None, level: float = 0.95) -> Estimate:
-    """The norm of a mean (D,) of n points, with its interval (figure 5).
+def squared_bias(z, groups=None, level: float = 0.95) -> Estimate:
+    """|E z|^2 of points z (n, D), without the D/n that noise adds to the square of their mean's norm.
 
-    An error of the mean changes its norm, to first order, only along itself. So the interval is that of a
-    mean of `projections`: those of other points on the line through the mean, m of them, in `groups`.
+    The mean product of points of different `groups` (n,): independent draws z, w have E[z.w] = |E z|^2. So it
+    is right on average for any n, may come out negative, and is 0 +- sqrt(2 D) / n for centred normals. The
+    interval is the jackknife's over groups, which for such pairs errs on the wide side.
     """
-    others = intervals.mean(projections, groups, level)
-    norm = float(np.linalg.norm(np.asarray(mean, dtype=np.float64)))
-    margin = (others.ci[1] - others.estimate) * np.sqrt(others.n / n)
-    return Estimate(norm, (norm - margin, norm + margin), int(n))
+    z = np.asarray(z, dtype=np.float32)
+    label = np.arange(len(z)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    people = int(label.max()) + 1
+    if people < 3:
+        raise GlowkitError(f"squared_bias: want at least 3 independent points or groups, got {people}")
+    sums = np.zeros((people, z.shape[1]))
+    np.add.at(sums, label, z)
+    means = sums / np.bincount(label)[:, None]
+    products = means @ means.T
+    rows = products.sum(axis=1) - np.diagonal(products)  # of each group with all others
+    estimate = rows.sum() / (people * (people - 1))
+    without = (rows.sum() - 2 * rows) / ((people - 1) * (people - 2))
+    error = np.sqrt((people - 1) / people * ((without - without.mean()) ** 2).sum())
+    margin = float(stats.t.ppf(0.5 + level / 2, people - 1) * error)
+    return Estimate(float(estimate), (float(estimate) - margin, float(estimate) + margin), len(z))
 
 
 def ks_distance(values, cdf, groups=None, level: float = 0.95) -> Estimate:
@@ -106,17 +118,19 @@ def project(z, direction) -> np.ndarray:
     return np.asarray(z) @ (direction / length).astype(np.asarray(z).dtype)
 
 
-def held_out_projection(z, seed: int = 0) -> np.ndarray:
+def held_out_projection(z, groups=None, seed: int = 0) -> np.ndarray:
     """(n,) projections on the line through the mean, each half of z read on the other half's line (figure 7).
 
     Read on its own line, even a true normal sample sits at +sqrt(D/n): every point helped to choose the line.
+    `groups` (n,) stay whole: images of one person are all in the same half.
     """
     z = np.asarray(z)
-    order = np.random.default_rng(seed).permutation(len(z))
-    first, second = order[: len(z) // 2], order[len(z) // 2 :]
+    label = np.arange(len(z)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    order = np.random.default_rng(seed).permutation(label.max() + 1)
+    half = np.isin(label, order[: len(order) // 2])
     projections = np.empty(len(z), dtype=z.dtype)
-    projections[first] = project(z[first], z[second].mean(axis=0))
-    projections[second] = project(z[second], z[first].mean(axis=0))
+    projections[half] = project(z[half], z[~half].mean(axis=0))
+    projections[~half] = project(z[~half], z[half].mean(axis=0))
     return projections
 
 

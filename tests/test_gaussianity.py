@@ -59,21 +59,6 @@ def test_ks_distance_covers_the_true_distance():
         assert low <= truth <= high
 
 
-def test_norm_of_mean_interval_covers():
-    rng, dim, n = np.random.default_rng(1), 200, 2000
-    mean = rng.standard_normal(dim)
-    scales = np.linspace(0.2, 3, dim)
-    spread = np.sqrt(np.linalg.norm(mean) ** 2 + (scales**2).sum() / n)  # what the noise adds to the norm
-    hits = 0
-    for _ in range(100):
-        sample = mean + scales * rng.standard_normal((n, dim))
-        found = sample.mean(axis=0)
-        others = mean + scales * rng.standard_normal((300, dim))
-        low, high = g.norm_of_mean(found, g.project(others, found), n).ci
-        hits += low <= spread <= high
-    assert 88 <= hits
-
-
 @settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 6))
 def test_level_norms_add_up(first, second):
@@ -89,7 +74,7 @@ def test_held_out_projection_of_normals_is_standard_normal(seed):
     z = np.random.default_rng(seed).standard_normal((400, 300))
     in_sample = g.project(z, z.mean(axis=0))
     assert in_sample.mean() == pytest.approx(np.sqrt(300 / 400), abs=0.15)  # the bias the halves avoid
-    held_out = g.held_out_projection(z, seed)
+    held_out = g.held_out_projection(z, seed=seed)
     assert abs(held_out.mean()) < 0.35
     assert held_out.std() == pytest.approx(1, abs=0.15)
 
@@ -105,3 +90,25 @@ def test_bad_input_says_what_would_be_right():
         g.norm_law(0)
     with pytest.raises(GlowkitError, match="positive norm"):
         g.project(np.ones((2, 3)), np.zeros(3))
+
+
+def test_held_out_projection_keeps_people_whole():
+    person = np.repeat(np.arange(100), 4)
+    copies = np.random.default_rng(6).standard_normal((100, 300))[person]  # four copies of each
+    assert abs(g.held_out_projection(copies, person).mean()) < 0.4
+    assert g.held_out_projection(copies).mean() > 1  # a copy in the other half pulls the line towards itself
+
+
+@pytest.mark.parametrize("length, images", [(0.0, 1), (1.5, 1), (0.0, 4), (1.5, 4)])
+def test_squared_bias_is_unbiased_and_covers(length, images):
+    rng, dim, people = np.random.default_rng(7), 100, 60
+    person = np.repeat(np.arange(people), images)
+    mean = np.full(dim, length / np.sqrt(dim))
+    found, hits = [], 0
+    for _ in range(100):
+        own = rng.standard_normal((people, dim))[person]  # what a person's images have in common
+        estimate = g.squared_bias(mean + own + 0.5 * rng.standard_normal(own.shape), person)
+        found.append(estimate.estimate)
+        hits += estimate.ci[0] <= length**2 <= estimate.ci[1]
+    assert np.mean(found) == pytest.approx(length**2, abs=4 * np.std(found) / 10)
+    assert hits >= 90
