@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from scipy import stats
-from scipy.spatial import distance
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from torch import Tensor
 
@@ -197,17 +196,6 @@ def frechet_ratio(
     margin = stats.t.ppf(0.975, blocks - 1) * spread
     low, middle, high = np.exp([whole - margin, whole, whole + margin])
     return Estimate(float(middle), (float(low), float(high)), len(a))
-
-
-def precision(features: ArrayLike, real: ArrayLike, k: int = 3) -> np.ndarray:
-    """bool (n,): does each picture lie among the real ones, by features (n, f) and (m, f)?
-
-    It does if some real picture is nearer to it than to its own k-th real neighbour: the improved precision of
-    Kynkaanniemi et al. (2019). Unlike a Frechet distance it asks of each picture alone, not of their variety.
-    """
-    features, real = np.asarray(features, float), np.asarray(real, float)
-    radius = np.sort(distance.cdist(real, real), axis=1)[:, k]
-    return (distance.cdist(features, real) <= radius).any(axis=1)
 
 
 class PoseReader:

@@ -188,16 +188,6 @@ def test_the_frechet_ratio_covers_a_known_one():
     assert covered >= 24
 
 
-def test_precision_asks_of_each_picture_whether_it_lies_among_the_real_ones():
-    real = np.arange(10.0)[:, None]  # one apart: the second neighbour of an inner one is 1 away, of an end 2
-    found = affine.precision([[4.5], [-1.9], [-2.1], [11.0], [30.0]], real, k=2)
-    np.testing.assert_array_equal(found, [True, True, False, True, False])
-    rng = np.random.default_rng(0)
-    cloud = rng.normal(size=(400, 5))
-    assert affine.precision(0.1 * rng.normal(size=(50, 5)), cloud).all()  # all alike and all plausible
-    assert not affine.precision(rng.normal(size=(50, 5)) + 6, cloud).any()
-
-
 def test_pose_is_read_from_pixels_and_turns_with_the_mirror():
     drawn = faces.factors(range(500), seed=3)
     x = faces.render(drawn, 32).float() / 255
