@@ -239,7 +239,7 @@ def noise_share(study: Study, attribute: str) -> Estimate:
     positives = study.count(attribute)
     variance = study.variance.astype(float) * (1 / positives + 1 / (study.n - positives))
     square = study.direction(attribute).astype(float) ** 2
-    whole, floor = square.sum(), variance.sum()
+    whole, floor = square.sum(), noise_floor(study, attribute)
     # |s + e|^2 has variance 4 sum(v s^2) + 2 sum(v^2); seen is (s + e)^2, so its excess over v is s^2.
     signal = (square - variance).clip(min=0)
     spread = np.sqrt(4 * (variance * signal).sum() + 2 * np.square(variance).sum())
