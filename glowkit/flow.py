@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from glowkit.errors import GlowkitError
 
 COUPLINGS = ("additive", "affine")
+# What the coupling nets bend their features with. An edited latent leaves the data, and a net of rectifiers answers
+# twice the step with twice the shift, layer upon layer; one of bounded units answers with little more than it ever did.
+ACTIVATIONS = {"relu": F.relu, "capped": lambda h: F.hardtanh(h, 0.0, 2.0)}
 # An affine scale lies in [exp(-BOUND), exp(BOUND)]: the original's sigmoid(h + 2) may come close to 0, and an edited
 # latent then divides by it on its way back to pixels, at every layer.
 AFFINE_BOUND = math.log(2.0)
@@ -28,7 +31,9 @@ PRIOR_BOUND = 4.0
 class GlowConfig:
     """The shape of a Glow: `levels` L scales of `steps` K steps each, coupling nets `width` channels wide.
 
-    `bits` is the depth n that images are quantised to before the model sees them.
+    `coupling` is one of COUPLINGS and `activation`, of the coupling nets, one of ACTIVATIONS: relu as published, or
+    capped at 2, which costs some bits/dim and keeps far edits pictures. `bits` is the depth n that images are
+    quantised to before the model sees them.
     """
 
     image_size: int = 64
@@ -37,6 +42,7 @@ class GlowConfig:
     width: int = 128
     coupling: str = "additive"
     bits: int = 5
+    activation: str = "relu"
 
     def __post_init__(self) -> None:
         for name in ("image_size", "levels", "steps", "width", "bits"):
@@ -50,8 +56,9 @@ class GlowConfig:
             )
         if self.bits > 8:
             raise GlowkitError(f"model.bits = {self.bits}: images have 1 to 8 bits a channel")
-        if self.coupling not in COUPLINGS:
-            raise GlowkitError(f"model.coupling = {self.coupling!r}: it must be one of {', '.join(COUPLINGS)}")
+        for name, choices in (("coupling", COUPLINGS), ("activation", ACTIVATIONS)):
+            if getattr(self, name) not in choices:
+                raise GlowkitError(f"model.{name} = {getattr(self, name)!r}: it must be one of {', '.join(choices)}")
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -131,7 +138,7 @@ class EdgeConv(nn.Module):
 
 
 class CouplingNet(nn.Module):
-    """NN of the coupling: 3x3 - actnorm - relu - 1x1 - actnorm - relu - 3x3 that starts at zero.
+    """NN of the coupling: 3x3 - actnorm - bend - 1x1 - actnorm - bend - 3x3 that starts at zero (bend: ACTIVATIONS).
 
     The actnorms are folded into the convolution before them. `compute_dtype` is what the convolutions run in:
     float32 unless training asks for less, since decoding has to meet the very same numbers as encoding.
@@ -139,8 +146,9 @@ class CouplingNet(nn.Module):
 
     compute_dtype: torch.dtype | None = None
 
-    def __init__(self, channels: int, width: int, out: int) -> None:
+    def __init__(self, channels: int, width: int, out: int, activation: str) -> None:
         super().__init__()
+        self.bend = ACTIVATIONS[activation]
         self.conv1 = EdgeConv(channels, width, std=0.05)
         self.norm1 = ActNorm(width)
         self.conv2 = nn.Parameter(torch.randn(width, width, 1, 1) * 0.05)
@@ -150,8 +158,8 @@ class CouplingNet(nn.Module):
         self.log_scale3 = nn.Parameter(torch.zeros(out))
 
     def forward(self, x: Tensor) -> Tensor:
-        h = F.relu(self._first(x.to(self.compute_dtype or x.dtype)))
-        h = F.relu(self._second(h))
+        h = self.bend(self._first(x.to(self.compute_dtype or x.dtype)))
+        h = self.bend(self._second(h))
         scale = (3 * self.log_scale3).exp()
         return self.conv3(h, scale, self.bias3 * scale).to(x.dtype)
 
@@ -167,17 +175,18 @@ class CouplingNet(nn.Module):
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
         self.norm1.initialise(self._first(x))
-        self.norm2.initialise(self._second(F.relu(self._first(x))))
+        self.norm2.initialise(self._second(self.bend(self._first(x))))
 
 
 class Coupling(nn.Module):
     """y_a = s * x_a + t, y_b = x_b, with (log s, t) = NN(x_b); additive coupling has s = 1."""
 
-    def __init__(self, channels: int, width: int, kind: str) -> None:
+    def __init__(self, channels: int, config: GlowConfig) -> None:
         super().__init__()
         self.half = channels // 2
-        self.affine = kind == "affine"
-        self.net = CouplingNet(channels - self.half, width, self.half * (2 if self.affine else 1))
+        self.affine = config.coupling == "affine"
+        out = self.half * (2 if self.affine else 1)
+        self.net = CouplingNet(channels - self.half, config.width, out, config.activation)
 
     def _log_s_t(self, x_b: Tensor) -> tuple[Tensor | None, Tensor]:
         h = self.net(x_b)
@@ -206,11 +215,11 @@ class Step(nn.Module):
     The first two are affine in each pixel, so they run as one convolution.
     """
 
-    def __init__(self, channels: int, width: int, coupling: str) -> None:
+    def __init__(self, channels: int, config: GlowConfig) -> None:
         super().__init__()
         self.norm = ActNorm(channels)
         self.conv = InvertibleConv(channels)
-        self.coupling = Coupling(channels, width, coupling)
+        self.coupling = Coupling(channels, config)
         self._cache: tuple[tuple, tuple[Tensor, Tensor]] | None = None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -314,7 +323,7 @@ class Level(nn.Module):
 
     def __init__(self, channels: int, config: GlowConfig, last: bool) -> None:
         super().__init__()
-        self.steps = nn.ModuleList(Step(channels, config.width, config.coupling) for _ in range(config.steps))
+        self.steps = nn.ModuleList(Step(channels, config) for _ in range(config.steps))
         self.prior = TopPrior(channels) if last else SplitPrior(channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:

@@ -30,18 +30,23 @@ def log_det(f, x: torch.Tensor) -> torch.Tensor:
     return torch.linalg.slogdet(jacobian.reshape(x.numel(), x.numel()))[1]
 
 
-def small(coupling: str, size: int = 8, levels: int = 2) -> Glow:
+def small(coupling: str, size: int = 8, levels: int = 2, activation: str = "relu") -> Glow:
     torch.manual_seed(0)
-    return scrambled(Glow(GlowConfig(size, levels, 2, 8, coupling)))
+    return scrambled(Glow(GlowConfig(size, levels, 2, 8, coupling, activation=activation)))
+
+
+def narrow(coupling: str, activation: str = "relu") -> GlowConfig:
+    return GlowConfig(width=8, coupling=coupling, activation=activation)
 
 
 LAYERS = {
     "actnorm": lambda: flow.ActNorm(6),
     "conv": lambda: flow.InvertibleConv(6),
-    "additive": lambda: flow.Coupling(6, 8, "additive"),
-    "affine": lambda: flow.Coupling(6, 8, "affine"),
-    "odd channels": lambda: flow.Coupling(5, 8, "affine"),
-    "step": lambda: flow.Step(6, 8, "affine"),
+    "additive": lambda: flow.Coupling(6, narrow("additive")),
+    "affine": lambda: flow.Coupling(6, narrow("affine")),
+    "capped": lambda: flow.Coupling(6, narrow("affine", "capped")),
+    "odd channels": lambda: flow.Coupling(5, narrow("affine")),
+    "step": lambda: flow.Step(6, narrow("affine")),
     "top prior": lambda: flow.TopPrior(6),
 }
 
@@ -72,9 +77,10 @@ def test_split_prior_against_autograd():
         assert abs(log_det(lambda x: torch.cat(prior(x[None])[:2], 1), h[i]) - ladj[i]) < 1e-8
 
 
+@pytest.mark.parametrize("activation", flow.ACTIVATIONS)
 @pytest.mark.parametrize("coupling", flow.COUPLINGS)
-def test_whole_glow_against_autograd(coupling):
-    model = small(coupling)
+def test_whole_glow_against_autograd(coupling, activation):
+    model = small(coupling, activation=activation)
     v = torch.rand(2, 3, 8, 8, dtype=torch.float64) - 0.5
     z, ladj = model(v)
     assert z.shape == (2, 192) and ladj.shape == (2,)
@@ -84,8 +90,19 @@ def test_whole_glow_against_autograd(coupling):
         assert abs(log_det(lambda e: model.inverse(e[None]), z[i].detach()) + ladj[i]) < 1e-8
 
 
+def test_bounded_nets_answer_a_far_latent_in_proportion():
+    """The reason for the cap: beyond the data an additive flow is then linear, where rectifiers compound."""
+    z = torch.randn(4, 192, dtype=torch.float64)
+    growth = {}
+    for activation in flow.ACTIVATIONS:
+        model = small("additive", activation=activation)
+        far, farther = model.inverse(1e6 * z), model.inverse(1e7 * z)
+        growth[activation] = (farther.norm() / far.norm()).item()
+    assert growth["capped"] == pytest.approx(10, rel=1e-3)
+
+
 def test_step_is_its_three_layers_one_after_the_other():
-    step = scrambled(flow.Step(6, 8, "affine"))
+    step = scrambled(flow.Step(6, narrow("affine")))
     x = torch.randn(2, 6, 4, 4, dtype=torch.float64)
     h, ladj = x, 0
     for layer in (step.norm, step.conv, step.coupling):
