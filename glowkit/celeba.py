@@ -342,9 +342,8 @@ def check(path: str | Path, kind: str | None = None) -> list[str]:
         f"{len(tree.attributes)} attributes: {', '.join(tree.attributes)}",
     ]
     if tree.splits is None:
-        lines.append(
-            f"{PARTITION_FILE} is missing: no official split; 80 / 10 / 10 % in file order will be used"
-        )
+        how = "in file order" if tree.identities is None else "by person"
+        lines.append(f"{PARTITION_FILE} is missing: no official split; 80 / 10 / 10 % {how} will be used")
     else:
         counts = np.bincount(tree.splits, minlength=3)
         lines.append("splits: " + ", ".join(f"{n:,} {name}" for name, n in zip(SPLITS, counts, strict=True)))

@@ -65,12 +65,17 @@ class Dataset:
 def open_dataset(name: str | Path, size: int | None = None) -> Dataset:
     """Open "facesN" (the procedural faces at N pixels) or a CelebA tree cropped to `size` (64 unless given).
 
-    Raises GlowkitError if there is no such set or tree, or anything in it is wrong.
+    A tree is named by its path, or as "celeba": the one at $GLOWKIT_CELEBA. Raises GlowkitError if there is no such
+    set or tree, or anything in it is wrong.
     """
     if match := re.fullmatch(r"faces(\d+)", str(name)):
         if size not in (None, int(match[1])):
             raise GlowkitError(f"{name} has {match[1]} pixels, not {size}: open faces{size} instead")
         return _procedural(int(match[1]))
+    if name == "celeba":
+        if "GLOWKIT_CELEBA" not in os.environ:
+            raise GlowkitError("celeba: give the path of a CelebA tree (--data PATH), or set GLOWKIT_CELEBA to it")
+        name = os.environ["GLOWKIT_CELEBA"]
     return _photographs(Path(name), 64 if size is None else size)
 
 
@@ -170,19 +175,30 @@ class Blocks:
 def _photographs(path: Path, size: int) -> Dataset:
     celeba.check_size(size)
     tree = celeba.read(path)
-    splits = tree.splits
-    if splits is None:
-        splits = np.digitize(np.arange(len(tree)) / len(tree), (0.8, 0.9)).astype(np.uint8)
     return Dataset(
         name=str(path),
         size=size,
         attributes=tree.attributes,
         labels=tree.labels,
-        splits=splits,
+        splits=own_splits(tree) if tree.splits is None else tree.splits,
         landmarks=tree.cropped_landmarks(size),
         identities=tree.identities,
         _pixels=Crops(tree, size),
     )
+
+
+def own_splits(tree: celeba.Tree) -> np.ndarray:
+    """uint8 (N,), about 80% train, 10% valid, 10% test, for a tree without a partition file.
+
+    Each person is drawn into one split by their number, so the draw is the same in any part of CelebA. Where nobody
+    knows who is who, the split follows the order of the images.
+    """
+    if tree.identities is None:
+        place = np.arange(len(tree)) / len(tree)
+    else:
+        people, where = np.unique(tree.identities, return_inverse=True)
+        place = np.array([zlib.crc32(b"%d" % person) / 2**32 for person in people])[where]
+    return np.digitize(place, (0.8, 0.9)).astype(np.uint8)
 
 
 class Crops:

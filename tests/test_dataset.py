@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -156,7 +157,26 @@ def test_crops_are_made_once_while_they_fit_the_memory(tree, monkeypatch):
     assert len(crops) == 6
 
 
-def test_without_a_partition_file_order_splits(tree):
+def test_without_a_partition_people_are_split(tree):
+    (tree / "list_eval_partition.txt").unlink()
+    many = replace(celeba.read(tree), identities=np.random.default_rng(0).integers(0, 3000, 20_000))
+    splits = dataset.own_splits(many)
+    assert all(len(set(splits[many.identities == person])) <= 1 for person in range(3000))
+    assert np.allclose(np.bincount(splits) / 20_000, (0.8, 0.1, 0.1), atol=0.02)
+    # The draw is a person's own: it is the same in any part of the set.
+    part = replace(many, identities=many.identities[5000:6000])
+    assert (dataset.own_splits(part) == splits[5000:6000]).all()
+
+
+def test_celeba_is_the_tree_of_the_environment(tree, monkeypatch):
+    monkeypatch.delenv("GLOWKIT_CELEBA", raising=False)
+    with pytest.raises(GlowkitError, match="set GLOWKIT_CELEBA"):
+        dataset.open_dataset("celeba")
+    monkeypatch.setenv("GLOWKIT_CELEBA", str(tree))
+    assert torch.equal(dataset.open_dataset("celeba", 32).images([2]), dataset.open_dataset(tree, 32).images([2]))
+
+
+def test_without_partition_and_people_file_order_splits(tree):
     (tree / "list_eval_partition.txt").unlink()
     d = dataset.open_dataset(tree)
     assert [d.subset(split).tolist() for split in ("train", "valid", "test")] == [[*range(8)], [8], [9]]
