@@ -1,7 +1,8 @@
 """What a data set looks like through a model: one streaming pass for means and class means, one for projections.
 
 Memory is O(attributes x D), never O(images x D): at 256 px and 40 attributes about 250 MB, for any number of images.
-The first pass reads training images, the second held-out ones, so that no direction is judged on what made it.
+The first pass reads training images, the second held-out ones, so that no direction is judged on what made it. A third
+reads the held-out ones again, to ask on which side of the origin they are.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class ClassSums:
         return self.square / self.count.sum() - self.mean().square()
 
     def class_mean(self) -> Tensor:
-        """(A, D), mean of the positives of each attribute."""
-        return self.class_total.sum(0) / self.class_count.sum(0)[:, None]
+        """(A, D), mean of the positives of each attribute; in float16, which is far finer than they are certain."""
+        return (self.class_total.sum(0) / self.class_count.sum(0)[:, None]).half()
 
     def reliability(self) -> Tensor:
         """(A,), cosine between the directions (mean+ - mean-) that the two halves give independently."""
@@ -75,8 +76,9 @@ class Study:
     mean, variance (D,): moments of the latents of `n` training images at bin centres. projections[space][kind]
     (m, A): m held-out images on each attribute's unit direction, space "latent" or "pixel", kind "opposite"
     (mean+ - mean-) or "zero" (mean+). labels (m, A) bool and held_out (m,): their attributes and indices in the
-    data set. norms["centres" | "noise"] (m, L): norm of each level of their latents, encoded at bin centres or
-    with dequantisation noise.
+    data set, identities (m,) their people where those are known. norms["centres" | "noise"] (m, L): norm of each level
+    of their latents, encoded at bin centres or with dequantisation noise. The latter are split by person into halves
+    (m,), 0 or 1, with means half_means (2, D); along_mean (m,) are their projections on the mean of the other half.
     """
 
     name: str
@@ -89,7 +91,11 @@ class Study:
     pixel_mean: np.ndarray
     held_out: np.ndarray
     labels: np.ndarray
+    identities: np.ndarray | None
     norms: dict[str, np.ndarray]
+    halves: np.ndarray
+    half_means: np.ndarray
+    along_mean: np.ndarray
     projections: dict[str, dict[str, np.ndarray]]
     _class_means: np.ndarray
     _pixel_class_means: np.ndarray
@@ -127,7 +133,7 @@ class Study:
     def _class_mean(self, mean: np.ndarray, class_means: np.ndarray, attribute: str, positive: bool) -> np.ndarray:
         i = self.index(attribute)
         if positive:
-            return class_means[i]
+            return class_means[i].astype(np.float32)
         p = self.counts[i] / self.n
         return ((mean - p * class_means[i]) / (1 - p)).astype(np.float32)
 
@@ -152,7 +158,7 @@ def make(
     for space in SPACES:
         tensors[f"{space}.mean"] = sums[space].mean()
         tensors[f"{space}.class_mean"] = sums[space].class_mean()
-    tensors |= project(model, dataset, test, sums, seed)
+    tensors |= project(model, dataset, test, sums, seed) | sides(model, dataset, test, seed)
     tensors = {k: t.float() if t.dtype == torch.float64 else t for k, t in tensors.items()}
     about = {"attributes": dataset.attributes, "n": len(training), "data": data, "seed": seed}
     checkpoint.write_tensors(folder / FILE, tensors, {"study": json.dumps(about)})
@@ -171,13 +177,37 @@ def class_sums(model: Glow, dataset: Dataset, indices: np.ndarray) -> dict[str, 
     return sums
 
 
+def sides(model: Glow, dataset: Dataset, indices: np.ndarray, seed: int) -> dict[str, Tensor]:
+    """The third pass: latents with noise, each on the mean of the half of the people that it is not in."""
+    people = np.arange(len(indices)) if dataset.identities is None else dataset.identities[indices]
+    half = torch.from_numpy(np.unique(people, return_inverse=True)[1] % 2)
+
+    def latents(what: str):
+        noise, start = torch.Generator().manual_seed(seed), 0
+        for where in _batches(indices, what):
+            z = model.encode(dataset.images(where), noise).cpu().double()
+            yield slice(start, start + len(z)), z
+            start += len(z)
+
+    totals = torch.zeros(2, model.dim, dtype=torch.float64)
+    for rows, z in latents("means of halves"):
+        totals.index_add_(0, half[rows], z)
+    means = totals / torch.bincount(half, minlength=2)[:, None]
+    lines = torch.nn.functional.normalize(means.flip(0), dim=1)
+    along = torch.cat([(z * lines[half[rows]]).sum(1) for rows, z in latents("sides")])
+    result = {"half": half.to(torch.uint8), "half.mean": means, "along_mean": along}
+    if dataset.identities is not None:
+        result["identities"] = torch.from_numpy(people.astype(np.int64))
+    return result
+
+
 def project(
     model: Glow, dataset: Dataset, indices: np.ndarray, sums: dict[str, ClassSums], seed: int
 ) -> dict[str, Tensor]:
     """The second pass: projections on every direction, and norms by level, of the images at `indices`."""
     lines = {}
     for space in SPACES:
-        positive, p = sums[space].class_mean(), sums[space].class_count.sum(0) / sums[space].count.sum()
+        positive, p = sums[space].class_mean().double(), sums[space].class_count.sum(0) / sums[space].count.sum()
         negative = (sums[space].mean() - p[:, None] * positive) / (1 - p)[:, None]
         lines[f"{space}.opposite"], lines[f"{space}.zero"] = positive - negative, positive
     lines = {key: torch.nn.functional.normalize(line, dim=1).float() for key, line in lines.items()}
@@ -218,6 +248,10 @@ def open_study(name: str | Path) -> Study:
             pixel_mean=arrays["pixel.mean"],
             held_out=arrays["held_out"],
             labels=arrays["labels"],
+            identities=arrays.get("identities"),
+            halves=arrays["half"],
+            half_means=arrays["half.mean"],
+            along_mean=arrays["along_mean"],
             norms={key: arrays[f"norms.{key}"] for key in ("centres", "noise")},
             projections={
                 space: {kind: arrays[f"projection.{space}.{kind}"] for kind in ("opposite", "zero")}

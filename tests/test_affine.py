@@ -205,7 +205,8 @@ def study_of(z, labels, attributes):
     return Study(
         name="planted", data="planted", attributes=attributes, n=len(z), counts=labels.sum(0),
         mean=z.mean(0), variance=z.var(0), pixel_mean=z.mean(0), held_out=np.arange(0), labels=labels,
-        norms={}, projections={}, _class_means=np.stack([z[y].mean(0) for y in labels.T]),
+        identities=None, norms={}, halves=np.arange(0), half_means=np.zeros((2, 0)), along_mean=np.arange(0),
+        projections={}, _class_means=np.stack([z[y].mean(0) for y in labels.T]),
         _pixel_class_means=np.zeros((len(attributes), z.shape[1])), _reliability=np.zeros(len(attributes)),
     )  # fmt: skip
 

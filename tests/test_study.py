@@ -18,7 +18,8 @@ def toy_dataset(size: int = 16) -> Dataset:
     splits = np.repeat(np.arange(3, dtype=np.uint8), (200, 30, 70))
     labels = rng.random((300, 3)) < (0.5, 0.2, 0.05)
     pixels[labels[:, 0], 0] //= 2  # something to find
-    return Dataset("toy", size, ["Half", "Some", "Rare"], labels, splits, None, None, lambda i: pixels[i])
+    people = np.arange(300) // 2
+    return Dataset("toy", size, ["Half", "Some", "Rare"], labels, splits, None, people, lambda i: pixels[i])
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +50,10 @@ def test_means_and_class_means(made):
         assert found.count(attribute) == y[:, i].sum()
         for positive in (True, False):
             here = y[:, i] == positive
-            assert np.allclose(found.class_mean(attribute, positive), z[here].mean(0), atol=1e-4)
-            assert np.allclose(found.pixel_class_mean(attribute, positive), pixels[here].mean(0), atol=1e-5)
+            assert np.allclose(found.class_mean(attribute, positive), z[here].mean(0), atol=2e-3)
+            assert np.allclose(found.pixel_class_mean(attribute, positive), pixels[here].mean(0), atol=5e-4)
         direction = z[y[:, i]].mean(0) - z[~y[:, i]].mean(0)
-        assert np.allclose(found.direction(attribute), direction, atol=2e-4)
+        assert np.allclose(found.direction(attribute), direction, atol=4e-3)
         halves = []
         for half in (0, 1):
             a, b = z[half::2], y[half::2, i]
@@ -82,6 +83,20 @@ def test_projections_and_norms_of_held_out_images(made):
     whole = {key: np.sqrt((norms**2).sum(1)) for key, norms in found.norms.items()}
     assert not np.allclose(whole["noise"], whole["centres"])
     assert np.allclose(whole["noise"], whole["centres"], rtol=0.2)
+
+
+def test_sides_are_read_on_the_other_half_of_the_people(made):
+    model, found, _ = made
+    data = toy_dataset()
+    assert np.array_equal(found.identities, data.identities[found.held_out])
+    z = model.encode(data.images(found.held_out), torch.Generator().manual_seed(0)).double().numpy()
+    assert all(len(set(found.halves[found.identities == person])) == 1 for person in set(found.identities))
+    for half in (0, 1):
+        here = found.halves == half
+        assert 20 <= here.sum() <= 30
+        assert np.allclose(found.half_means[half], z[here].mean(0), atol=1e-5)
+        other = z[~here].mean(0)
+        assert np.allclose(found.along_mean[here], z[here] @ other / np.linalg.norm(other), atol=1e-3)
 
 
 @settings(max_examples=20, deadline=None)
