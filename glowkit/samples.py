@@ -1,0 +1,43 @@
+"""What a chapter looks at: the images a model was made for, or, where those are not at hand, samples of its own.
+
+No photograph is bundled, and a model of photographs is still there to be played with: its samples are faces of
+nobody. Nobody labelled them either; the model's judge does.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from glowkit import checkpoint
+from glowkit.dataset import Dataset, open_dataset
+from glowkit.judge import open_judge
+
+COUNT = 1000
+TEMPERATURE = 0.7
+
+
+def open_pictures(name: str | Path, data: str = "") -> Dataset:
+    """The images at the path `data`; without one the procedural faces for a model of those, else samples."""
+    own = checkpoint.data_of(name)
+    if not data and not own.startswith("faces"):
+        return sampled(name)
+    return open_dataset(data or own, size=checkpoint.load(name).config.image_size)
+
+
+def sampled(name: str | Path, n: int = COUNT, temperature: float = TEMPERATURE, seed: int = 0) -> Dataset:
+    """n samples of the bundled model or folder `name`, all in the test split, with the labels that its judge sees."""
+    model, judge = checkpoint.load(name), open_judge(name)
+    x = model.sample(n, temperature, torch.Generator().manual_seed(seed))
+    pixels = (255 * x).round().to(torch.uint8)
+    labels = judge(pixels).numpy() > 0.5
+    return Dataset(
+        name=f"samples of {Path(name).name}",
+        size=model.config.image_size,
+        attributes=judge.attributes,
+        labels=labels,
+        splits=np.full(n, 2, np.uint8),
+        landmarks=None,
+        identities=None,
+        _pixels=lambda where: pixels.numpy()[where],
+    )
