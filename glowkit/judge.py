@@ -69,7 +69,7 @@ class Judge(nn.Module):
 def make(name: str | Path, data: str | Path | None = None, n: int = 20_000, epochs: int = 8, seed: int = 0) -> Path:
     """Trains a judge on n training images of a data set; writes judge.safetensors to the model's folder.
 
-    Training images are quantised, blurred a little and made noisy at random, since decoded pictures are.
+    Training images are mirrored, blurred a little and made noisy at random; the last two since decoded pictures are.
     """
     folder, model = checkpoint.folder_of(name), checkpoint.load(name)
     data = str(data or checkpoint.data_of(name))
@@ -109,7 +109,8 @@ def _fit(judge: Judge, dataset: Dataset, indices: np.ndarray, epochs: int, batch
 
 
 def _worn(x: Tensor) -> Tensor:
-    """Each image blurred and made noisy by a random amount: what a decoded picture may look like."""
+    """Half of the images mirrored, each blurred and made noisy by a random amount, as a decoded picture may be."""
+    x = torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, x.flip(3), x)
     blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     x = torch.lerp(x, blurred, torch.rand(len(x), 1, 1, 1))
     return (x + 0.04 * torch.rand(len(x), 1, 1, 1) * torch.randn(x.shape)).clamp(0, 1)
