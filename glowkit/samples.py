@@ -4,6 +4,7 @@ No photograph is bundled, and a model of photographs is still there to be played
 nobody. Nobody labelled them either; the model's judge does.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +12,28 @@ import torch
 
 from glowkit import checkpoint
 from glowkit.dataset import Dataset, open_dataset
+from glowkit.errors import GlowkitError
 from glowkit.judge import open_judge
+from glowkit.study import open_study
 
 COUNT = 1000
 TEMPERATURE = 0.7
 
 
 def open_pictures(name: str | Path, data: str = "") -> Dataset:
-    """The images at the path `data`; without one the procedural faces for a model of those, else samples."""
+    """The images at the path `data`; without one the procedural faces for a model of those, else samples.
+
+    Attributes are those of the model's study, in its order. Raises GlowkitError if the images have no label for one.
+    """
     own = checkpoint.data_of(name)
     if not data and not own.startswith("faces"):
         return sampled(name)
-    return open_dataset(data or own, size=checkpoint.load(name).config.image_size)
+    album = open_dataset(data or own, size=checkpoint.load(name).config.image_size)
+    wanted = open_study(name).attributes
+    if missing := [attribute for attribute in wanted if attribute not in album.attributes]:
+        raise GlowkitError(f"{album.name}: no labels for {', '.join(missing)}, which {name} was studied with")
+    columns = [album.attributes.index(attribute) for attribute in wanted]
+    return replace(album, attributes=wanted, labels=album.labels[:, columns])
 
 
 def sampled(name: str | Path, n: int = COUNT, temperature: float = TEMPERATURE, seed: int = 0) -> Dataset:

@@ -1,0 +1,56 @@
+"""Pictures for a chapter: a model's own samples, or a tree whose attributes are put in the study's order."""
+
+import numpy as np
+import pytest
+import torch
+
+from glowkit import checkpoint, faces, judge, samples, study
+from glowkit.errors import GlowkitError
+from glowkit.flow import Glow, GlowConfig
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with an untrained model of "photographs", a study and a judge of five attributes, and a tree."""
+    tree = faces.write_tree(tmp_path_factory.mktemp("data") / "tree", 30, size=32)
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    checkpoint.save(Glow(GlowConfig(32, 2, 1, 4)), folder, "celeba")
+    study.make(folder, data=tree, n=20, held_out=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "_fit", lambda *_: None)  # what it says does not matter here, only that it is asked
+        judge.make(folder, data=tree)
+    return folder, tree
+
+
+def test_samples_stand_in_for_photographs(made):
+    folder, _ = made
+    album = samples.open_pictures(folder)
+    x = checkpoint.load(folder).sample(samples.COUNT, samples.TEMPERATURE, torch.Generator().manual_seed(0))
+    assert len(album) == samples.COUNT and album.subset("test").tolist() == list(range(samples.COUNT))
+    assert (album.images([7, 3]).float() / 255 - x[[7, 3]]).abs().max() <= 0.5 / 255 + 1e-6
+    referee = judge.open_judge(folder)
+    assert album.attributes == study.open_study(folder).attributes == referee.attributes
+    assert np.array_equal(album.labels[:50], referee(album.images(range(50))).numpy() > 0.5)
+    assert album.identities is None and album.landmarks is None
+
+
+def test_a_tree_is_read_in_the_order_of_the_study(made):
+    folder, tree = made
+    path = tree / "list_attr_celeba.txt"
+    count, header, *rows = path.read_text().splitlines()
+    name, *signs = zip(*(row.split() for row in rows), strict=True)
+    turned = [" ".join(row) for row in zip(name, *signs[::-1], strict=True)]
+    path.write_text("\n".join([count, " ".join(header.split()[::-1]), *turned]) + "\n")
+    album = samples.open_pictures(folder, str(tree))
+    assert album.attributes == header.split() == study.open_study(folder).attributes
+    assert np.array_equal(album.labels, np.array(signs).T == "1")
+    last, *others = header.split()[::-1]
+    shorter = [" ".join(row.split()[:1] + row.split()[2:]) for row in turned]
+    path.write_text("\n".join([count, " ".join(others), *shorter]) + "\n")
+    with pytest.raises(GlowkitError, match=f"no labels for {last}"):
+        samples.open_pictures(folder, str(tree))
+
+
+def test_procedural_models_keep_their_faces():
+    assert samples.open_pictures("faces64").name == "faces64"
