@@ -11,6 +11,9 @@ Chapters run several at a time, one thread each: on two cores that is faster tha
 threads, and the sums come out the same on every machine. The last chapter of the table of contents gathers
 the verdicts of the others (the files of `glowkit.claims`), so it waits for them; a copy keeps its chapter's
 verdicts in its metadata, and _build/claims gets them all.
+
+A chapter with a parameter `model` shows its default on its page. It is run with every other bundled model, too, for
+the verdicts; those executed notebooks are kept in _build/models/MODEL.
 """
 
 from __future__ import annotations
@@ -228,28 +231,47 @@ def merge(notebook: NotebookNode, executed: NotebookNode, digest: str) -> Notebo
     return merged
 
 
-def bring_up_to_date(root: Path, pages: Path, name: str, claims: Mapping[str, str]) -> dict[str, str]:
-    """Make pages/NAME.ipynb the executed copy of the chapter, running it only if its key changed.
+def bring_up_to_date(
+    root: Path, page: Path, claims: Mapping[str, str], model: str | None = None
+) -> dict[str, str]:
+    """Make `page`, a file of the chapter's name, its executed copy, running it only if its key changed.
 
-    claims: verdict files of other chapters that it reads; returns its own.
+    claims: verdict files of other chapters that it reads; model: in the place of its own; returns its own verdicts.
     """
-    page = pages / f"{name}.ipynb"
+    name = page.stem
     notebook = source(root, name)
+    if model is not None:  # as papermill would give it
+        notebook.cells.insert(_parameters(notebook) + 1, nbformat.v4.new_code_cell(f'# Parameters\nmodel = "{model}"'))
     digest = key(root, notebook, claims)
     before = nbformat.read(page, as_version=4) if page.exists() else None
     if before is not None and before.metadata.get("key") == digest:
         executed = before
     else:
-        log.info(f"chapters: {name} runs")
+        told = name if model is None else f"{name} with {model}"
+        log.info(f"chapters: {told} runs")
         start = time.monotonic()
         executed = run(root, name, notebook, claims)
-        log.info(f"chapters: {name} ran in {time.monotonic() - start:.0f} s")
+        log.info(f"chapters: {told} ran in {time.monotonic() - start:.0f} s")
     after = nbformat.writes(merge(notebook, executed, digest))
     if before is None or page.read_text(encoding="utf-8") != after:
         part = page.with_suffix(".part")
         part.write_text(after, encoding="utf-8")
         os.replace(part, page)
     return executed.metadata["claims"]
+
+
+def other_models(root: Path, name: str) -> list[str]:
+    """The bundled models, study included, that are not the chapter's own; none if it has no parameter `model`."""
+    notebook = source(root, name)
+    at = _parameters(notebook)
+    own = re.search(r"""^model = ["'](\w+)["']""", notebook.cells[at].source if at >= 0 else "", re.MULTILINE)
+    bundled = sorted(study.parent.name for study in (root / "data").glob("*/study.safetensors"))
+    return [model for model in bundled if model != own[1]] if own else []
+
+
+def _parameters(notebook: NotebookNode) -> int:
+    """Where the cell of parameters is, -1 if there is none."""
+    return next((i for i, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", ())), -1)
 
 
 def workers() -> int:
@@ -268,21 +290,26 @@ def build_chapters(app: Sphinx) -> None:
     root = Path(os.fspath(app.srcdir)).parent
     pages = root / "book" / "notebooks"
     pages.mkdir(exist_ok=True)
-    names = listed(root)
-    for page in pages.glob("*.ipynb"):
-        if page.stem not in names:
+    *names, gatherer = listed(root)
+    wanted = [(pages / f"{name}.ipynb", None) for name in names]
+    others = root / "_build" / "models"
+    wanted += [(others / model / f"{name}.ipynb", model) for name in names for model in other_models(root, name)]
+    for page, _ in wanted:
+        page.parent.mkdir(parents=True, exist_ok=True)
+    for page in [*pages.glob("*.ipynb"), *others.glob("*/*.ipynb")]:
+        if page not in {page for page, _ in wanted} | {pages / f"{gatherer}.ipynb"}:
             page.unlink()
     claims: dict[str, str] = {}
     errors = []
     with ThreadPoolExecutor(workers()) as pool:
-        for future in [pool.submit(bring_up_to_date, root, pages, name, {}) for name in names[:-1]]:
+        for future in [pool.submit(bring_up_to_date, root, page, {}, model) for page, model in wanted]:
             try:
                 claims |= future.result()
             except ChapterError as error:
                 errors.append(str(error))
     if not errors:
         try:
-            claims |= bring_up_to_date(root, pages, names[-1], claims)
+            claims |= bring_up_to_date(root, pages / f"{gatherer}.ipynb", claims)
         except ChapterError as error:
             errors.append(str(error))
     if errors:

@@ -32,7 +32,7 @@ model = "tiny"
 ```{code-cell} ipython3
 import os, pathlib
 from glowkit import double
-pathlib.Path(os.environ["GLOWKIT_CLAIMS"], "00_measure.tiny.json").write_text(f'["{model}"]')
+pathlib.Path(os.environ["GLOWKIT_CLAIMS"], f"00_measure.{model}.json").write_text(f'["{model}"]')
 print("twice", double.of(21))
 ```
 """
@@ -206,6 +206,17 @@ def test_a_book_is_built_rebuilt_after_prose_and_stopped_by_a_failing_cell(root)
     assert status == 0, output
     assert "runs" not in output
     assert "Better prose." in page(root, "00_measure") and "twice 42" in page(root, "00_measure")
+
+    # A second model with a study: only its run is new, and the page still shows the first.
+    (root / "data/other/study.safetensors").write_text("means")
+    status, output = build(root)
+    assert status == 0, output
+    assert re.findall(r"chapters: (.+) runs", output) == ["00_measure with other", "01_gather"]
+    assert {'["tiny"]', '["other"]'} == {file.read_text() for file in (root / "_build" / "claims").glob("*.json")}
+    assert '["other"]' in page(root, "01_gather")
+    (root / "data/other/study.safetensors").unlink()
+    status, output = build(root)
+    assert status == 0 and not list((root / "_build" / "models").glob("*/*"))
 
     chapter.write_text(MEASURE.replace("double.of(21)", "double.off(21)"), encoding="utf-8")
     status, output = build(root)
