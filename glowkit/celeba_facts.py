@@ -17,6 +17,8 @@ _FACTS = tomllib.loads((Path(__file__).parent / "celeba_facts.toml").read_text(e
 
 COUNTS: dict[str, int] = _FACTS["counts"]
 """images, identities, landmarks (a face), attributes."""
+PART: dict[str, int] = _FACTS["part"]
+"""Of the part of CelebA that we have counted: images, identities, attributes, and the highest number of each."""
 MD5: dict[str, str] = _FACTS["md5"]
 """Sums of the official files by name."""
 SHARES: dict[str, float] = _FACTS["shares"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from glowkit.errors import GlowkitError
 
@@ -40,6 +40,30 @@ def wilson(successes: float, n: float, level: float = 0.95) -> Estimate:
     centre, shrink = p + z * z / (2 * n), 1 + z * z / n
     margin = z * math.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
     return Estimate(p, (min(p, (centre - margin) / shrink), max(p, (centre + margin) / shrink)), int(n))
+
+
+def numbered(highest: int, seen: int, level: float = 0.95) -> Estimate:
+    """How many there are, numbered from 1, if the highest of `seen` drawn at random has this number.
+
+    The unbiased estimate m + m/k - 1, and every total N under which a maximum of m or less is not a rare event:
+    P(max <= m | N) = C(m, k) / C(N, k) >= 1 - level. (In the war it was tanks.)
+    """
+    m, k = int(highest), int(seen)
+    if not 1 <= k <= m:
+        raise GlowkitError(f"numbered: highest {highest} of {seen} seen: want 1 <= seen <= highest")
+
+    def log_share(total: int) -> float:  # log C(m, k) - log C(total, k)
+        a, b, c, d = special.gammaln([m + 1, total - k + 1, m - k + 1, total + 1])
+        return float(a + b - c - d)
+
+    rare = math.log(1 - level) - 1e-12
+    low, high = m, 2 * m + 2
+    while log_share(high) >= rare:
+        high *= 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if log_share(middle) >= rare else (low, middle)
+    return Estimate(m + m / k - 1, (m, low), k)
 
 
 def mean(values, groups=None, level: float = 0.95) -> Estimate:

@@ -1,5 +1,7 @@
 """Intervals against scipy's own and against their coverage on data whose truth is known."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -83,3 +85,22 @@ def test_bad_input_says_what_would_be_right():
                  lambda: intervals.bootstrap(np.mean, [1, 2], groups=[1])):
         with pytest.raises(GlowkitError, match="want|must"):
             call()
+
+
+@given(total=st.integers(1, 60), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_total_from_the_highest_number_against_counting(total, data):
+    highest = data.draw(st.integers(1, total))
+    seen = data.draw(st.integers(1, highest))
+    found = intervals.numbered(highest, seen)
+    kept = [n for n in range(highest, 4000) if math.comb(highest, seen) / math.comb(n, seen) >= 0.05]
+    assert found.ci == (highest, kept[-1]) or kept[-1] == 3999
+    # Unbiased: the mean of the estimate over every draw of `seen` from `total`.
+    weights = {m: math.comb(m - 1, seen - 1) / math.comb(total, seen) for m in range(seen, total + 1)}
+    average = sum(w * intervals.numbered(m, seen).estimate for m, w in weights.items())
+    assert average == pytest.approx(total)
+
+
+def test_a_total_needs_something_seen():
+    with pytest.raises(GlowkitError, match="1 <= seen <= highest"):
+        intervals.numbered(3, 4)
