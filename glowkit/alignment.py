@@ -10,13 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from glowkit.errors import GlowkitError
 
 # Where the original Glow's aligner puts the eyes, relative to the crop.
 EYES = ((0.371, 0.480), (0.629, 0.480))
 MAX_SIZE = 2048  # pixels a side of a crop
+PADDINGS = ("edge", "reflect", "blur")  # what a crop shows beyond the edge of its image
 
 
 def similarity(left_eye: Sequence[float], right_eye: Sequence[float], size: int, eyes=EYES) -> np.ndarray:
@@ -30,9 +31,7 @@ def similarity(left_eye: Sequence[float], right_eye: Sequence[float], size: int,
     half = complex(0.5, 0.5)
     u, v = size * complex(*eyes[0]) - half, size * complex(*eyes[1]) - half
     if not (np.isfinite(p) and np.isfinite(q)) or p == q:
-        raise GlowkitError(
-            f"eyes at {tuple(left_eye)} and {tuple(right_eye)}: two different points are needed"
-        )
+        raise GlowkitError(f"eyes at {tuple(left_eye)} and {tuple(right_eye)}: two different points are needed")
     a = (v - u) / (q - p)
     b = u - a * p
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
@@ -45,44 +44,88 @@ def check_size(size: int) -> int:
     return size
 
 
-def crop(image: Image.Image, left_eye, right_eye, size: int, eyes=EYES) -> torch.Tensor:
+def crop(image: Image.Image, left_eye, right_eye, size: int, padding: str = "edge", eyes=EYES) -> torch.Tensor:
     """Cut a square out of `image` so that the eyes come to rest at `eyes` (relative to the square).
 
     Returns uint8 (3, size, size). Every crop pixel is the mean of the (bilinear) source over its own
-    footprint, so nothing aliases when a large face shrinks; an enlarged face is interpolated bicubically.
-    Beyond the edge of the image its outermost pixels repeat. Raises GlowkitError if the eyes coincide or the
-    crop misses the image.
+    footprint, so nothing aliases when a large face shrinks; an enlarged face is interpolated bicubically. A JPEG
+    that is open but not decoded yet is decoded at a half, a quarter or an eighth where that is detail enough.
+    Beyond the edge of the image its outermost pixels repeat (padding "edge"), or it is mirrored ("reflect"), or
+    mirrored and the more blurred the farther out ("blur"). Raises GlowkitError if the eyes coincide or the crop
+    misses the image.
     """
     matrix = similarity(left_eye, right_eye, check_size(size), eyes)
     to_source = np.linalg.inv(matrix[:, :2])
     # Pixels are little squares here; count from the corner of the first: p = to_source @ p_crop + origin.
     origin = to_source @ (-0.5 - matrix[:, 2]) + 0.5
     shrink = math.sqrt(np.linalg.det(to_source))  # source pixels per crop pixel
-    # A very large face is first averaged over blocks of factor x factor pixels, which bounds the work:
-    # at most 8 source pixels per crop pixel remain.
-    factor = max(1, int(shrink / 4))
     corners = size * np.array([(0, 0), (0, 1), (1, 0), (1, 1)]) @ to_source.T + origin
     if (corners.max(0) <= 0).any() or (corners.min(0) >= image.size).any():
         raise GlowkitError(
             f"eyes at {tuple(map(float, left_eye))} and {tuple(map(float, right_eye))} put the whole crop "
             f"outside the {image.width} x {image.height} image"
         )
-    # The part of the image in use, with a margin for the interpolation that may reach past the edge.
-    low = np.maximum(np.floor(corners.min(0)) - 2 * factor, -factor).astype(int)
-    blocks = np.ceil((np.minimum(corners.max(0), image.size) + 2 * factor - low) / factor).astype(int)
-    x, y = (np.arange(low[i], low[i] + factor * blocks[i]).clip(0, image.size[i] - 1) for i in (0, 1))
-    tile = np.asarray(image.convert("RGB"))[y][:, x]
-    source = F.avg_pool2d(torch.from_numpy(tile).permute(2, 0, 1)[None].float(), factor)  # (1, 3, h, w)
+    image, coarse = _decoded(image, shrink)
+    to_source, origin, corners = to_source / coarse, origin / coarse, corners / coarse
+    # The footprint's mean is a filter of variance (1 + shrink^2 / 2) / 6 source pixels squared, the bilinear kernel's
+    # and the square's. A kernel of coarse pixels is wider, so the square has to be that much narrower.
+    square = math.sqrt(max(0, shrink**2 - 2 * (coarse**2 - 1))) / coarse
+    # A very large face is first averaged over blocks of factor x factor pixels, which bounds the work:
+    # at most 8 source pixels per crop pixel remain.
+    factor = max(1, int(square / 4))
+    tile, low = _tile(image, corners, factor, padding, blur=0.05 * size * shrink / coarse)
+    source = torch.from_numpy(tile).permute(2, 0, 1).contiguous()[None].float()  # (1, 3, h, w)
+    if factor > 1:
+        source = F.avg_pool2d(source, factor)
 
-    # Sample the crop's plane less than a source pixel apart, then average the samples of each crop pixel.
-    samples = 1 if shrink <= 1.001 else math.ceil(shrink / factor) + 1
-    # grid_sample counts the tile from -1 to 1: p_source = low + factor * blocks * (v + 1) / 2.
-    scale = 2 / (factor * blocks)
+    # Sample each crop pixel's square less than a source pixel apart, then average the samples.
+    samples = 1 if shrink <= 1.001 else math.ceil(square / factor) + 1
+    # grid_sample counts the tile from -1 to 1: p_source = low + (width, height) * (v + 1) / 2.
+    scale = 2 / np.array([tile.shape[1], tile.shape[0]])
     turn = torch.from_numpy(scale[:, None] * to_source).float()
     shift = torch.from_numpy(scale * (origin - low) - 1).float()
-    u = (torch.arange(size * samples) + 0.5) / samples
-    grid = torch.stack([u * turn[i, 0] + (u * turn[i, 1] + shift[i])[:, None] for i in (0, 1)], dim=2)[None]
-    mode = "bicubic" if samples == 1 else "bilinear"
+    within = (torch.arange(samples) + 0.5) / samples - 0.5  # a crop pixel's samples, if the square is all of it
+    u = (torch.arange(size)[:, None] + 0.5 + within * (square * coarse / shrink)).flatten()
+    grid = torch.empty(1, len(u), len(u), 2)
+    for i in (0, 1):
+        torch.add(u * turn[i, 0], (u * turn[i, 1] + shift[i])[:, None], out=grid[0, :, :, i])
+    mode = "bicubic" if shrink <= 1.001 else "bilinear"
     out = F.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
-    out = F.avg_pool2d(out, samples)
+    if samples > 1:
+        out = F.avg_pool2d(out, samples)
     return out[0].round().clamp(0, 255).to(torch.uint8)
+
+
+def _decoded(image: Image.Image, shrink: float) -> tuple[Image.Image, int]:
+    """The image in RGB, and how many pixels a side of the file one of its pixels stands for."""
+    width, height = image.size
+    # As coarse as leaves the filter of `crop` as narrow as it should be.
+    wanted = max((k for k in (1, 2, 4, 8) if shrink**2 >= 2 * (k**2 - 1)), default=1)
+    image.draft("RGB", (width // wanted, height // wanted))  # does nothing but for a JPEG not decoded yet
+    return image if image.mode == "RGB" else image.convert("RGB"), round(width / image.width)
+
+
+def _tile(image: Image.Image, corners: np.ndarray, factor: int, padding: str, blur: float):
+    """The part of the image between the corners in whole blocks, uint8 (h, w, 3), and where its own corner is, x, y.
+
+    blur: pixels beyond the edge at which the blurring of padding "blur" is complete.
+    """
+    size = np.array(image.size)
+    # A margin for the interpolation. It repeats the edge itself, so one block of that is enough.
+    beyond = factor if padding == "edge" else size
+    low = np.maximum(np.floor(corners.min(0)) - 2 * factor, -beyond).astype(int)
+    high = np.minimum(np.ceil(corners.max(0)) + 2 * factor, size + beyond)
+    high = low + factor * np.ceil((high - low) / factor).astype(int)
+    tile = np.array(image.crop(tuple(map(int, (*np.maximum(low, 0), *np.minimum(high, size))))))
+    before, after = np.maximum(-low, 0), np.maximum(high - size, 0)
+    if not (before.any() or after.any()):
+        return tile, low
+    around = [(before[i], after[i]) for i in (1, 0)]
+    tile = np.pad(tile, [*around, (0, 0)], mode="edge" if padding == "edge" else "symmetric")
+    if padding == "blur":
+        y, x = (np.concatenate([np.arange(b, 0, -1), np.zeros(n - b - a), np.arange(1, a + 1)])
+                for n, (b, a) in zip(tile.shape, around, strict=False))  # fmt: skip
+        outside = (np.hypot(x, y[:, None]) / blur).clip(0, 1)[:, :, None]
+        blurred = np.asarray(Image.fromarray(tile).filter(ImageFilter.GaussianBlur(blur)))
+        tile = (tile + outside * (blurred.astype(float) - tile)).round().astype(np.uint8)
+    return tile, low
