@@ -1,120 +1,52 @@
-"""CelebA in its official layout, read where it lies.
+"""A CelebA tree: which images are there, their attributes, eyes, people and splits, and their crops.
 
-A tree is a folder or a zip with images in `img_align_celeba` (aligned, 178 x 218 or of that shape) or
-`img_celeba` (in the wild), each a folder or a zip of its own that is read without unpacking, and the files of
-`ANNOTATIONS` beside them or in the official subfolders Anno, Eval and Img. The attribute file says which
-images there are; any subset of CelebA will do. Landmarks, identities and the partition may be absent.
+`celeba_files` finds and reads the files. Any part of CelebA will do: an image is used if it is there and every list
+that is there has a line for it. Each list may be absent; `celeba_check` says what that rules out.
 """
 
-import io
-import os
-import shutil
-import zipfile
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from __future__ import annotations
+
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from tqdm.auto import tqdm
 
 from glowkit.alignment import EYES, check_size, crop, similarity
+from glowkit.celeba_files import (
+    ATTRIBUTE_FILE,
+    IDENTITY_FILE,
+    LANDMARK_FILES,
+    PARTITION_FILE,
+    File,
+    find,
+    open_packed,
+    table,
+)
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
+
+__all__ = [
+    "EYES",
+    "SPLITS",
+    "File",
+    "Tree",
+    "check_size",
+    "crop",
+    "crop_file",
+    "frame_eyes",
+    "read",
+    "similarity",
+    "write_annotations",
+]
 
 ALIGNED_SIZE = (178, 218)
 ALIGNED_EYES = ((69.4, 111.4), (107.8, 111.4))  # mean eye places in img_align_celeba at ALIGNED_SIZE
 
-ATTRIBUTE_FILE = "list_attr_celeba.txt"
-PARTITION_FILE = "list_eval_partition.txt"
-IDENTITY_FILE = "identity_CelebA.txt"
-LANDMARK_FILES = {
-    "img_celeba": "list_landmarks_celeba.txt",
-    "img_align_celeba": "list_landmarks_align_celeba.txt",
-}
-ANNOTATIONS = (ATTRIBUTE_FILE, PARTITION_FILE, IDENTITY_FILE, *LANDMARK_FILES.values())
 LANDMARK_COLUMNS = [
     f"{point}_{axis}" for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"
 ]
 SPLITS = ("train", "valid", "test")  # as numbered in the partition file
-
-
-# ------------------------------------------------------------------------------------ reading official files
-
-
-class File(NamedTuple):
-    """A file on disk, or a member of an open zip."""
-
-    name: str
-    archive: zipfile.ZipFile | None = None
-
-    def __str__(self) -> str:
-        return f"{self.archive.filename}: {self.name}" if self.archive else self.name
-
-    def read(self) -> bytes:
-        """The bytes. Raises GlowkitError if they cannot be had."""
-        try:
-            return self.archive.read(self.name) if self.archive else Path(self.name).read_bytes()
-        # RuntimeError: an encrypted member; NotImplementedError: a compression Python lacks.
-        except (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zipfile.zlib.error) as error:
-            raise GlowkitError(f"{self}: cannot be read ({error})") from error
-
-    def image(self) -> Image.Image:
-        """The decoded RGB image. Raises GlowkitError if it is cut short, damaged or no image."""
-        data = self.read()
-        try:
-            return Image.open(io.BytesIO(data)).convert("RGB")
-        except Image.UnidentifiedImageError as error:
-            raise GlowkitError(f"{self}: not an image ({len(data)} bytes)") from error
-        # Pillow's decoders answer damage with any of these; SyntaxError is a broken PNG.
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-            raise GlowkitError(f"{self}: truncated or damaged image ({error})") from error
-
-
-def _table(file: File, convert: Callable[[list[str]], object], what: str, columns: int | None = None):
-    """Header (or None) and {image name: converted values} of an annotation file; `what` says what a right row
-    holds.
-
-    With `columns` given the file is bare rows; without, a count line and a header line come first.
-    """
-    try:
-        lines = file.read().decode("utf-8-sig").rstrip().splitlines()
-    except UnicodeDecodeError as error:
-        raise GlowkitError(f"{file}: not a text file (byte {error.start} is not UTF-8)") from error
-    header, first = None, 0
-    if columns is None:
-        if len(lines) < 3:
-            raise GlowkitError(f"{file}: {len(lines)} lines; a count line, a header line and rows are needed")
-        header, first = lines[1].split(), 2
-        columns = len(header)
-        # If the very first row disagrees with the header, the header is the likelier culprit.
-        if len(lines[2].split()) - 1 != columns:
-            found = len(lines[2].split()) - 1
-            raise GlowkitError(
-                f"{file} line 2: the header names {columns} columns, but line 3 has {found} values"
-            )
-        if len(set(header)) < columns:
-            twice = next(name for name in header if header.count(name) > 1)
-            raise GlowkitError(f"{file} line 2: the header names {twice} twice")
-    rows: dict[str, object] = {}
-    for number, line in enumerate(lines[first:], first + 1):
-        name, *values = line.split() or [""]
-        if len(values) != columns:
-            raise GlowkitError(f"{file} line {number}: {len(values)} values, not {columns} ({what})")
-        if name in rows:
-            raise GlowkitError(f"{file} line {number}: {name} has a line already")
-        try:
-            rows[name] = convert(values)
-        except (ValueError, KeyError) as error:
-            raise GlowkitError(f"{file} line {number}: {' '.join(values)[:60]!r} is not {what}") from error
-    if header is not None and lines[0].strip() != str(len(rows)):
-        raise GlowkitError(
-            f"{file} line 1: says {lines[0].strip()[:40]!r}, but {len(rows)} rows follow the header"
-        )
-    return header, rows
 
 
 def _signs(values: list[str]) -> list[bool]:
@@ -132,53 +64,14 @@ def _split(values: list[str]) -> int:
     return {"0": 0, "1": 1, "2": 2}[values[0]]
 
 
-def _find(path: Path) -> dict[str, dict[str, File]]:
-    """The files of a tree by name: images under their kind, a key of LANDMARK_FILES, annotations under ""."""
-    found: dict[str, dict[str, File]] = {"": {}, **{kind: {} for kind in LANDMARK_FILES}}
-
-    def add_zip(zip_path: Path) -> None:
-        try:
-            archive = zipfile.ZipFile(zip_path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise GlowkitError(f"{zip_path}: not a zip, or cut short ({error})") from error
-        # Members may lie in img_align_celeba/ or at the top of an archive named so.
-        own = next((kind for kind in LANDMARK_FILES if zip_path.name.startswith(kind)), None)
-        for member in archive.namelist():
-            name = PurePosixPath(member)
-            kind = name.parent.name or own
-            if name.name in ANNOTATIONS:
-                found[""].setdefault(name.name, File(member, archive))
-            elif kind in LANDMARK_FILES and not member.endswith("/"):
-                found[kind].setdefault(name.name, File(member, archive))
-
-    if path.is_file():
-        add_zip(path)
-        path = path.parent  # annotation files may lie beside the zip
-        places = [path]
-    elif path.is_dir():
-        places = [path, path / "Anno", path / "Eval", path / "Img"]
-        for place in places:
-            for kind in LANDMARK_FILES:
-                for folder, _, names in os.walk(place / kind):
-                    found[kind].update((name, File(os.path.join(folder, name))) for name in names)
-                for zip_path in sorted(place.glob(f"{kind}*.zip")):
-                    add_zip(zip_path)
-    else:
-        raise GlowkitError(f"{path}: no such file or folder")
-    for place in places:
-        for name in ANNOTATIONS:
-            if (place / name).is_file():
-                found[""].setdefault(name, File(str(place / name)))
-    return found
-
-
 @dataclass(frozen=True, eq=False)
 class Tree:
     """A CelebA tree. Row i of every array belongs to the image named `names[i]`.
 
-    labels: bool (N, A). eyes: float (N, 2, 2), left then right eye, x then y, in pixels of the source image.
-    landmarks: float (N, 5, 2) or None: left eye, right eye, nose, left and right corner of the mouth ("left"
-    in the picture). identities: int (N,) or None. splits: uint8 (N,), 0 train, 1 valid, 2 test, or None.
+    labels: bool (N, A); A = 0 without a list of attributes. eyes: float (N, 2, 2), left then right eye, x then y, in
+    pixels of the source image. landmarks: float (N, 5, 2) or None: left eye, right eye, nose, left and right corner
+    of the mouth ("left" in the picture). identities: int (N,) or None. splits: uint8 (N,), 0 train, 1 valid, 2 test,
+    or None.
     """
 
     path: Path
@@ -192,22 +85,14 @@ class Tree:
     splits: np.ndarray | None
     files: list[File]
     image_size: tuple[int, int] | None  # of every image, where they are aligned
+    unused: dict[str, list[str]]  # a reason and the names of the images that are not in the tree for it
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def crop(self, i: int, size: int) -> torch.Tensor:
+    def crop(self, i: int, size: int, padding: str = "edge") -> torch.Tensor:
         """Image i, eye-aligned: uint8 (3, size, size). Errors name the file."""
-        image = self.files[i].image()
-        if self.image_size not in (None, image.size):
-            raise GlowkitError(
-                f"{self.files[i]}: {image.size[0]} x {image.size[1]} pixels among aligned images of "
-                f"{self.image_size[0]} x {self.image_size[1]}"
-            )
-        try:
-            return crop(image, *self.eyes[i], size)
-        except GlowkitError as error:
-            raise GlowkitError(f"{self.files[i]}: {error}") from error
+        return crop_file(self.files[i], self.eyes[i], size, padding, self.image_size)[0]
 
     def cropped_landmarks(self, size: int) -> np.ndarray | None:
         """The landmarks in pixels of the crops, float (N, 5, 2), or None."""
@@ -216,73 +101,114 @@ class Tree:
         matrices = np.stack([similarity(*eyes, size) for eyes in self.eyes])  # (N, 2, 3)
         return self.landmarks @ matrices[:, :, :2].swapaxes(1, 2) + matrices[:, None, :, 2]
 
+    def packed(self, size: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Where the tree is one array of crops of this size: that array (M, 3, size, size), mapped from disk, and the
+        row in it of each image (N,)."""
+        if self.files[0].row is None or self.image_size != (size, size):
+            return None
+        return open_packed(self.files[0].name), np.array([file.row for file in self.files])
+
 
 def read(path: str | Path, kind: str | None = None) -> Tree:
     """Open the CelebA tree at `path`, a folder or a zip.
 
-    kind: "img_celeba" or "img_align_celeba"; by default the in-the-wild images where they and their landmarks
-    are there, since they have the detail for large crops, else the aligned ones. Raises GlowkitError, which
-    names the file and line, if anything listed is missing or wrong.
+    kind: "img_celeba" or "img_align_celeba"; by default the in-the-wild images where they and their landmarks are
+    there, since they have the detail for large crops, else the aligned ones. Raises GlowkitError, which names the
+    file and line, if a list is wrong or no image is left.
     """
     path = Path(path)
-    found = _find(path)
-    annotations = found[""]
-    there = [k for k in LANDMARK_FILES if found[k]]
-    if kind is None:
-        usable = [k for k in there if k == "img_align_celeba" or LANDMARK_FILES[k] in annotations]
-        if there and not usable:
-            raise GlowkitError(
-                f"{path}: images in img_celeba need {LANDMARK_FILES['img_celeba']} to find the eyes"
-            )
-        kind = usable[0] if usable else None
-    if kind not in there:
-        raise GlowkitError(
-            f"{path}: no images of CelebA; {kind or 'img_align_celeba or img_celeba'} is needed there, "
-            "as a folder or a zip"
-        )
-    if ATTRIBUTE_FILE not in annotations:
-        raise GlowkitError(f"{path}: {ATTRIBUTE_FILE} is missing")
+    found = find(path)
+    lists = found[""]
+    kind = _kind(path, found, kind)
+    images = found[kind]
 
-    attribute_file = annotations[ATTRIBUTE_FILE]
-    attributes, labels = _table(attribute_file, _signs, "1 or -1 for every attribute")
-    for line, name in enumerate(labels, 3):
-        if name not in found[kind]:
-            raise GlowkitError(
-                f"{attribute_file} line {line}: {name} is listed, but is not among the "
-                f"{len(found[kind])} files of {kind}"
-            )
-
-    def rows(name: str, *arguments) -> list | None:
-        """The rows of an optional annotation file, in the order of the attribute file."""
-        if name not in annotations:
+    def rows(name: str, *arguments) -> dict | None:
+        """A list that may be absent, by image."""
+        if name not in lists:
             return None
-        header, table = _table(annotations[name], *arguments)
-        if header is not None and [column.lower() for column in header] != LANDMARK_COLUMNS:
-            raise GlowkitError(f"{annotations[name]} line 2: the header must be {' '.join(LANDMARK_COLUMNS)}")
-        for image in labels:
-            if image not in table:
-                raise GlowkitError(f"{annotations[name]}: no line for {image}")
-        return [table[image] for image in labels]
+        header, values = table(lists[name], *arguments)
+        if name in LANDMARK_FILES.values() and [column.lower() for column in header] != LANDMARK_COLUMNS:
+            line = 1 if lists[name].name.endswith(".csv") else 2
+            raise GlowkitError(f"{lists[name]} line {line}: the header must be {' '.join(LANDMARK_COLUMNS)}")
+        return values
 
+    attributes, labels = [], {name: [] for name in sorted(images)}
+    if ATTRIBUTE_FILE in lists:
+        attributes, labels = table(lists[ATTRIBUTE_FILE], _signs, "1 or -1 for every attribute")
     points = rows(LANDMARK_FILES[kind], _five_points, "five points x y with the eyes apart")
-    identities = rows(IDENTITY_FILE, lambda v: int(v[0]), "a whole number", 1)
+    people = rows(IDENTITY_FILE, lambda values: int(values[0]), "a whole number", 1)
     splits = rows(PARTITION_FILE, _split, "0 (train), 1 (valid) or 2 (test)", 1)
-    landmarks = None if points is None else np.array(points).reshape(-1, 5, 2)
-    files = [found[kind][name] for name in labels]
-    image_size = files[0].image().size if kind == "img_align_celeba" else None
+
+    others = {LANDMARK_FILES[kind]: points, IDENTITY_FILE: people, PARTITION_FILE: splits}
+    others = {name: values for name, values in others.items() if values is not None}
+    names = [name for name in labels if name in images]
+    unused = {
+        f"listed in {ATTRIBUTE_FILE} but absent": [name for name in labels if name not in images],
+        f"without a line in {ATTRIBUTE_FILE}": [name for name in images if name not in labels],
+    }
+    for list_name, values in others.items():
+        unused[f"without a line in {list_name}"] = [name for name in names if name not in values]
+    names = [name for name in names if all(name in values for values in others.values())]
+    if not names:
+        raise GlowkitError(
+            f"{path}: none of the {len(images):,} images in {kind} (the first: {min(images)}) has a line in each of "
+            + ", ".join(str(lists[name]) for name in (ATTRIBUTE_FILE, *others) if name in lists)
+        )
+    landmarks = None if points is None else np.array([points[name] for name in names]).reshape(-1, 5, 2)
+    files = [images[name] for name in names]
+    image_size = _size(files) if kind == "img_align_celeba" else None
     return Tree(
         path=path,
         kind=kind,
-        names=list(labels),
+        names=names,
         attributes=attributes,
-        labels=np.array(list(labels.values())),
+        labels=np.array([labels[name] for name in names], bool),
         eyes=landmarks[:, :2] if image_size is None else _aligned_eyes(image_size, landmarks, files),
         landmarks=landmarks,
-        identities=None if identities is None else np.array(identities),
-        splits=None if splits is None else np.array(splits, np.uint8),
+        identities=None if people is None else np.array([people[name] for name in names]),
+        splits=None if splits is None else np.array([splits[name] for name in names], np.uint8),
         files=files,
         image_size=image_size,
+        unused={reason: which for reason, which in unused.items() if which},
     )
+
+
+def crop_file(
+    file: File, eyes: np.ndarray, size: int, padding: str = "edge", image_size: tuple[int, int] | None = None
+) -> tuple[torch.Tensor, tuple[int, int]]:
+    """The crop of one image by its two eyes, uint8 (3, size, size), and the image's width and height.
+
+    Raises GlowkitError, which names the file, if it is faulty or not of the size that it should have.
+    """
+    with file.opened() as image:
+        found = image.size
+        if image_size not in (None, found):
+            right = f"{image_size[0]} x {image_size[1]}"
+            raise GlowkitError(f"{found[0]} x {found[1]} pixels among aligned images of {right}")
+        return crop(image, *eyes, size, padding), found
+
+
+def _kind(path: Path, found: dict[str, dict[str, File]], kind: str | None) -> str:
+    """The images to use: those asked for, or the best there are."""
+    landmarks = LANDMARK_FILES["img_celeba"]
+    usable = [k for k in LANDMARK_FILES if found[k] and (k == "img_align_celeba" or landmarks in found[""])]
+    if usable and kind in (None, *usable):
+        return kind or usable[0]
+    if found["img_celeba"] and kind != "img_align_celeba":
+        raise GlowkitError(f"{path}: images in img_celeba need {landmarks} to find the eyes")
+    wanted = kind or "img_align_celeba or img_celeba"
+    raise GlowkitError(f"{path}: no images of CelebA; {wanted} is needed there, as a folder or a zip")
+
+
+def _size(files: list[File]) -> tuple[int, int]:
+    """Width and height of the first image that can be opened."""
+    for file in files:
+        try:
+            with file.opened() as image:
+                return image.size
+        except GlowkitError as error:
+            fault = error
+    raise fault
 
 
 def _aligned_eyes(image_size: tuple[int, int], landmarks: np.ndarray | None, files: list[File]) -> np.ndarray:
@@ -319,95 +245,8 @@ def frame_eyes(image_size: tuple[int, int]) -> np.ndarray:
     return side * np.array(EYES) - 0.5 + [(width - side) / 2, (height - side) / 2]
 
 
-# ---------------------------------------------------------------------------------------- checking, cropping
-
-
-def check(path: str | Path, kind: str | None = None) -> list[str]:
-    """Open a tree, decode every image, and say in lines of text what is there and what is missing.
-
-    Raises GlowkitError on wrong annotations, and with the number of faulty images and the first of them.
-    """
-    tree = read(path, kind)
-    faults = []
-    with ThreadPoolExecutor() as pool:
-        for fault in tqdm(
-            pool.map(_fault, tree.files), "reading images", len(tree), unit="image", leave=False
-        ):
-            faults += fault
-    if faults:
-        raise GlowkitError(f"{len(faults)} of {len(tree)} images are faulty, the first: {faults[0]}")
-    people = "" if tree.identities is None else f" of {len(np.unique(tree.identities)):,} people"
-    lines = [
-        f"{len(tree):,} images in {tree.kind}{people}, all readable",
-        f"{len(tree.attributes)} attributes: {', '.join(tree.attributes)}",
-    ]
-    if tree.splits is None:
-        how = "in file order" if tree.identities is None else "by person"
-        lines.append(f"{PARTITION_FILE} is missing: no official split; 80 / 10 / 10 % {how} will be used")
-    else:
-        counts = np.bincount(tree.splits, minlength=3)
-        lines.append("splits: " + ", ".join(f"{n:,} {name}" for name, n in zip(SPLITS, counts, strict=True)))
-    if tree.landmarks is None:
-        lines.append(
-            f"{LANDMARK_FILES[tree.kind]} is missing: eyes are taken at their fixed place in aligned images"
-        )
-    if tree.identities is None:
-        lines.append(
-            f"{IDENTITY_FILE} is missing: whether people are shared between splits cannot be checked"
-        )
-    return lines
-
-
-def _fault(file: File) -> list[GlowkitError]:
-    try:
-        file.image()
-    except GlowkitError as error:
-        return [error]
-    return []
-
-
-def crop_tree(src: str | Path, out: str | Path, size: int, kind: str | None = None) -> int:
-    """Crop every image of the tree `src` and write the crops as an aligned CelebA tree `out`; returns their
-    number.
-
-    Images keep their names, and the name's suffix decides the format (JPEG at quality 95 without chroma
-    subsampling, PNG, ...). `out` appears when it is complete. Raises GlowkitError if it exists or anything in
-    `src` is wrong.
-    """
-    check_size(size)
-    tree, out = read(src, kind), Path(out)
-    if out.exists():
-        raise GlowkitError(f"{out}: exists already; name a new folder")
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        (part / "img_align_celeba").mkdir(parents=True)
-
-        def one(i: int) -> None:
-            face = Image.fromarray(tree.crop(i, size).permute(1, 2, 0).numpy())
-            face.save(part / "img_align_celeba" / tree.names[i], quality=95, subsampling=0)
-
-        with ThreadPoolExecutor() as pool:  # Pillow and torch work outside the interpreter lock
-            for _ in tqdm(pool.map(one, range(len(tree))), "cropping", len(tree), unit="image"):
-                pass
-        write_annotations(
-            part,
-            tree.names,
-            tree.attributes,
-            tree.labels,
-            tree.cropped_landmarks(size),
-            tree.identities,
-            tree.splits,
-        )
-        os.replace(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return len(tree)
-
-
-def write_annotations(
-    folder, names, attributes, labels, landmarks=None, identities=None, splits=None
-) -> None:
-    """Write annotation files of aligned images in the official formats; landmarks become whole pixels."""
+def write_annotations(folder, names, attributes, labels, landmarks=None, identities=None, splits=None) -> None:
+    """Write the lists of aligned images in the official formats; landmarks become whole pixels."""
     folder = Path(folder)
 
     def write(name: str, head: list[str], rows) -> None:
@@ -416,7 +255,8 @@ def write_annotations(
             path.write_text("\n".join(lines) + "\n")
 
     signs = np.where(labels, " 1", "-1")
-    write(ATTRIBUTE_FILE, [str(len(names)), " ".join(attributes)], (" ".join(row) for row in signs))
+    if attributes:
+        write(ATTRIBUTE_FILE, [str(len(names)), " ".join(attributes)], (" ".join(row) for row in signs))
     if landmarks is not None:
         points = np.rint(landmarks).astype(int).reshape(len(names), 10).astype(str)
         head = [str(len(names)), " ".join(LANDMARK_COLUMNS)]

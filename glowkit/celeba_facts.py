@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from glowkit import celeba
+from glowkit.celeba_files import FOLDERS
 
 _FACTS = tomllib.loads((Path(__file__).parent / "celeba_facts.toml").read_text(encoding="utf-8"))
 
@@ -21,6 +22,8 @@ PART: dict[str, int] = _FACTS["part"]
 """Of the part of CelebA that we have counted: images, identities, attributes, and the highest number of each."""
 MD5: dict[str, str] = _FACTS["md5"]
 """Sums of the official files by name."""
+DRIVE: dict[str, list[str]] = _FACTS["drive"]
+"""The official files' folder and identifier on Google Drive, by name."""
 SHARES: dict[str, float] = _FACTS["shares"]
 """Positives of each of the 40 attributes, percent of all images."""
 
@@ -52,14 +55,18 @@ def counts(tree: celeba.Tree) -> dict[str, int]:
     }
 
 
+def located(path: str | Path) -> dict[str, Path]:
+    """Where the files of MD5 lie in the tree at `path` or its Anno, Eval or Img, by name; only those that do."""
+    places = {name: [Path(path) / folder / name for folder in FOLDERS] for name in MD5}
+    return {name: next(filter(Path.is_file, where)) for name, where in places.items() if any(map(Path.is_file, where))}
+
+
 def official(path: str | Path) -> dict[str, bool]:
     """Which files of MD5 lie in the tree at `path` or its Anno, Eval or Img, and whether each has its sum."""
-    found = {}
-    for name, wanted in MD5.items():
-        for place in ("", "Anno", "Eval", "Img"):
-            file = Path(path) / place / name
-            if file.is_file():
-                with file.open("rb") as stream:
-                    found[name] = hashlib.file_digest(stream, "md5").hexdigest() == wanted
-                break
-    return found
+    return {name: md5(file) == MD5[name] for name, file in located(path).items()}
+
+
+def md5(file: Path) -> str:
+    """The md5 sum of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "md5").hexdigest()

@@ -79,29 +79,54 @@ def celeba() -> None:
 
 
 @celeba.command()
+@click.argument("out", type=Path)
+@click.option("--mirror", metavar="URL", help="A folder with the official files, to use instead of Google Drive.")
+def fetch(out: Path, mirror: str | None) -> None:
+    """Fetch the aligned images and the lists of CelebA to the folder OUT (1.4 GB), for research that is not commercial.
+
+    Stopped or cut off, it goes on when run again.
+    """
+    from glowkit import celeba_fetch
+
+    for file in celeba_fetch.fetch(out, mirror):
+        click.echo(f"{file} is the official file, by its md5 sum")
+
+
+@celeba.command()
 @click.argument("path", type=Path)
 @KIND
 def check(path: Path, images: str | None) -> None:
-    """Read every file of the CelebA tree at PATH, a folder or a zip, and say what is there."""
-    from glowkit import celeba, celeba_facts
+    """Read every file of the CelebA tree at PATH, a folder or a zip: what is there, and what can be done with it."""
+    from glowkit import celeba_check
 
-    for line in celeba.check(path, images):
+    for line in celeba_check.check(path, images):
         click.echo(line)
-    for name, official in celeba_facts.official(path).items():
-        click.echo(f"{name} is {'the' if official else 'not the'} official file, by its md5 sum")
 
 
 @app.command()
 @click.argument("src", type=Path)
 @click.argument("out", type=Path)
 @click.option("--size", default=256, help="Pixels a side.")
+@click.option(
+    "--padding",
+    type=click.Choice(["edge", "reflect", "blur"]),
+    default="edge",
+    help="Beyond the edge of a photograph: its last pixels, its mirror image, or that and blurred.",
+)
+@click.option("--packed", is_flag=True, help="One array, which training maps from disk, instead of many files.")
+@click.option("--skip-faulty", is_flag=True, help="Leave out images that cannot be read.")
 @KIND
-def crop(src: Path, out: Path, size: int, images: str | None) -> None:
-    """Crop the CelebA tree SRC to squares with the eyes in place, and write them to the new folder OUT."""
-    from glowkit import celeba
+def crop(src: Path, out: Path, size: int, padding: str, packed: bool, skip_faulty: bool, images: str | None) -> None:
+    """Crop the CelebA tree SRC to squares with the eyes in place, and write them to the new folder OUT.
 
-    n = celeba.crop_tree(src, out, size, images)
-    click.echo(f"{n:,} crops of {size} x {size} pixels in {out}")
+    Stopped by whatever it may be, it goes on when run again.
+    """
+    from glowkit import celeba_crop
+
+    found = celeba_crop.crop_tree(src, out, size, images, padding, packed, skip_faulty)
+    click.echo(f"{found.pop('crops'):,} crops of {size} x {size} pixels in {out}")
+    for problem, n in found.items():
+        click.echo(f"{problem}: {n:,} images, listed in {out / celeba_crop.REPORT}")
 
 
 # ---------------------------------------------------------------------------------------------------- models

@@ -1,7 +1,7 @@
 """One view of every data set: images by index, attributes, splits, landmarks.
 
 `open_dataset("faces64")` is the procedural set, rendered on first use and kept on disk; `open_dataset(PATH)`
-is a CelebA tree, cropped on the fly and kept in memory.
+is a CelebA tree, cropped on the fly and kept in memory, or mapped from disk if it was cropped to one array.
 """
 
 import hashlib
@@ -175,6 +175,7 @@ class Blocks:
 def _photographs(path: Path, size: int) -> Dataset:
     celeba.check_size(size)
     tree = celeba.read(path)
+    packed = tree.packed(size)
     return Dataset(
         name=str(path),
         size=size,
@@ -183,7 +184,7 @@ def _photographs(path: Path, size: int) -> Dataset:
         splits=own_splits(tree) if tree.splits is None else tree.splits,
         landmarks=tree.cropped_landmarks(size),
         identities=tree.identities,
-        _pixels=Crops(tree, size),
+        _pixels=Crops(tree, size) if packed is None else lambda indices: packed[0][packed[1][indices]],
     )
 
 

@@ -122,9 +122,9 @@ def test_faces_crop_and_check(run, tmp_path):
     assert run("faces", tmp_path / "tree", "--n", 3, "--size", 32, "--seed", 5)[0] == 0
     status, out, _ = run("celeba", "check", tmp_path / "tree")
     assert status == 0 and out.startswith("3 images in img_celeba of 1 people, all readable\n")
-    assert "identity_CelebA.txt is not the official file, by its md5 sum\n" in out
+    assert "identity_CelebA.txt is not the whole official file, which is no fault: it has 3 lines\n" in out
     status, out, _ = run("crop", tmp_path / "tree", tmp_path / "crops", "--size", 48)
-    assert (status, out) == (0, f"3 crops of 48 x 48 pixels in {tmp_path / 'crops'}\n")
+    assert status == 0 and out.startswith(f"3 crops of 48 x 48 pixels in {tmp_path / 'crops'}\n")
     crops = celeba.read(tmp_path / "crops")
     assert [file.image().size for file in crops.files] == [(48, 48)] * 3
     assert run("celeba", "check", tmp_path / "tree", "--images", "img_align_celeba")[1].startswith(
@@ -264,7 +264,7 @@ def test_faulty_data_and_models_are_told_in_a_line(run, tmp_path, model):
     for file in model.iterdir():
         (broken / file.name).write_bytes(file.read_bytes()[:300])
     refused(run("sample", broken, "-o", tmp_path / "grid.png"), "model.safetensors")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "tiny.toml", "tree"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["crops.part", "model", "tiny.toml", "tree"]
 
 
 def test_errors_of_the_system_are_told_in_a_line(run, tmp_path, model):
