@@ -15,6 +15,7 @@ from scipy import stats
 from glowkit import intervals
 from glowkit.errors import GlowkitError
 from glowkit.intervals import Estimate
+from glowkit.study import Study
 
 
 def norm_law(dim: int, n: int = 1):
@@ -63,6 +64,38 @@ def squared_bias(z, groups=None, level: float = 0.95) -> Estimate:
     error = np.sqrt((people - 1) / people * ((without - without.mean()) ** 2).sum())
     margin = float(stats.t.ppf(0.5 + level / 2, people - 1) * error)
     return Estimate(float(estimate), (float(estimate) - margin, float(estimate) + margin), len(z))
+
+
+def halves_bias(study: Study, level: float = 0.95) -> Estimate:
+    """|E z|^2 of latents with noise from a study's held-out images: the product of the means of its two halves.
+
+    The halves share no person, so this is right on average for any n, as `squared_bias` is, and needs no image.
+    Each half's projections on the other's mean, held fixed, give an error over people; the squares of the two are
+    added, which counts the product of both halves' noise twice and so errs on the wide side.
+    """
+    means = study.half_means.astype(np.float64)
+    estimate, lengths, margins = float(means[0] @ means[1]), np.linalg.norm(means, axis=1), []
+    for half in (0, 1):
+        here = study.halves == half
+        people = None if study.identities is None else study.identities[here]
+        low, high = intervals.mean(study.along_mean[here] * lengths[1 - half], people, level).ci
+        margins.append((high - low) / 2)
+    margin = float(np.hypot(*margins))
+    return Estimate(estimate, (estimate - margin, estimate + margin), len(study.halves))
+
+
+def along_training_mean(study: Study) -> np.ndarray:
+    """(m,) projections of a study's held-out latents, at bin centres, on the line through the training mean.
+
+    The study keeps those on class differences d and class means m+ only. With a share p of positives the mean is
+    m+ - (1 - p) d, so the two projections on any one attribute's lines tell the third.
+    """
+    k = int(np.argmin(np.abs(study.counts / study.n - 0.5)))  # neither class mean is one of few images
+    name, p = study.attributes[k], study.counts[k] / study.n
+    lengths = [np.linalg.norm(line(name).astype(np.float64)) for line in (study.class_mean, study.direction)]
+    on_class_mean, on_difference = (study.projections["latent"][kind][:, k] for kind in ("zero", "opposite"))
+    products = lengths[0] * on_class_mean - (1 - p) * lengths[1] * on_difference
+    return products / np.linalg.norm(study.mean.astype(np.float64))
 
 
 def ks_distance(values, cdf, groups=None, level: float = 0.95) -> Estimate:

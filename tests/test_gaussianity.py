@@ -1,13 +1,16 @@
 """Norm laws against quadrature and brute force; the hemisphere's reading against normals, shifted or not."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from glowkit import gaussianity as g
-from glowkit import intervals
+from glowkit import intervals, study
 from glowkit.errors import GlowkitError
 
 
@@ -112,3 +115,42 @@ def test_squared_bias_is_unbiased_and_covers(length, images):
         hits += estimate.ci[0] <= length**2 <= estimate.ci[1]
     assert np.mean(found) == pytest.approx(length**2, abs=4 * np.std(found) / 10)
     assert hits >= 90
+
+
+@pytest.mark.parametrize("length, images", [(0.0, 1), (1.5, 1), (0.0, 4), (1.5, 4)])
+def test_halves_bias_is_unbiased_and_covers(length, images):
+    rng, dim, people = np.random.default_rng(8), 100, 60
+    person = np.repeat(np.arange(people), images)
+    half = person % 2
+    found, hits = [], 0
+    for _ in range(100):
+        own = rng.standard_normal((people, dim))[person]  # what a person's images have in common
+        z = length / np.sqrt(dim) + own + 0.5 * rng.standard_normal(own.shape)
+        means = np.stack([z[half == h].mean(axis=0) for h in (0, 1)])
+        along = np.where(half == 0, g.project(z, means[1]), g.project(z, means[0]))
+        estimate = g.halves_bias(
+            SimpleNamespace(half_means=means, halves=half, along_mean=along, identities=None if images == 1 else person)
+        )
+        found.append(estimate.estimate)
+        hits += estimate.ci[0] <= length**2 <= estimate.ci[1]
+    assert np.mean(found) == pytest.approx(length**2, abs=4 * np.std(found) / 10)
+    assert hits >= 90 and estimate.n == len(person)
+
+
+def test_along_training_mean_is_the_projection_on_it():
+    rng, dim = np.random.default_rng(9), 40
+    training, held_out = (rng.standard_normal((n, dim)).astype(np.float32) + 0.3 for n in (300, 50))
+    labels = rng.random((300, 3)) < (0.2, 0.6, 0.9)
+    sums = study.ClassSums(3, dim)
+    sums.add(torch.from_numpy(training), torch.from_numpy(labels), torch.arange(300) % 2)
+    positive, p = sums.class_mean().double(), torch.from_numpy(labels.mean(axis=0))[:, None]
+    difference = positive - (sums.mean() - p * positive) / (1 - p)
+    unit = torch.nn.functional.normalize
+    zero, opposite = (held_out @ unit(lines, dim=1).float().numpy().T for lines in (positive, difference))
+    made = SimpleNamespace(
+        attributes=["a", "b", "c"], n=300, counts=labels.sum(axis=0), mean=sums.mean().float().numpy(),
+        class_mean=lambda name: positive["abc".index(name)].numpy(),
+        direction=lambda name: difference["abc".index(name)].numpy(),
+        projections={"latent": {"zero": zero, "opposite": opposite}},
+    )
+    assert g.along_training_mean(made) == pytest.approx(held_out @ made.mean / np.linalg.norm(made.mean), abs=1e-3)
