@@ -249,7 +249,7 @@ def edit(
     left, right = (eyes[:2], eyes[2:]) if eyes else celeba.frame_eyes(face.size)
     glow, direction = checkpoint.load(model), torch.from_numpy(open_study(model).direction(attribute))
     x = celeba.crop(face, left, right, glow.config.image_size)
-    z = glow.encode(x[None])
+    z = glow.encode(x[None], torch.Generator().manual_seed(0))  # as in training: at bin centres an edit does less
     strip = [glow.decode(z + alpha * share * direction)[0] for share in (0, 0.25, 0.5, 0.75, 1)]
     _write_picture(out, strip, columns=len(strip))
 

@@ -1,11 +1,12 @@
 """An independent judge of faces, drawn and edited: OpenCV's stock frontal-face detector.
 
-    python tests/haar.py [N]            share of N procedural faces (default 1,000) in which it finds a face
-    python tests/haar.py edits [N]      the same for edits: N held-out faces for each attribute and alpha
+    python tests/haar.py [N]                    share of N procedural faces (default 1,000) in which it finds a face
+    python tests/haar.py edits [N [MODEL]]      the same for edits: N held-out faces for each attribute and alpha
 
 It finds one in 97.5% of real CelebA images; the procedural faces should reach 95%. Edits are made with the bundled
-model, on latents from its own noisy distribution, for every attribute that at least 2% have, on faces without it; the
-control is the same faces at alpha = 0.
+model or MODEL, the folder of one with its study, on latents from its own noisy distribution, for every attribute that
+at least 2% have, on faces without it; the control is the same faces at alpha = 0. Beside the faces it counts what the
+decoder says before pixels are clamped: how many values lie outside [0, 1] by more than a hundredth.
 """
 
 import sys
@@ -40,11 +41,12 @@ def found(indices, seed: int = 0, size: int = 128) -> np.ndarray:
     return np.concatenate([detects(faces.render(faces.factors(part, seed), size)) for part in parts])
 
 
-def edits(n: int) -> dict[float, tuple[int, int, int]]:
-    """(finite, with a face, edits) at each alpha, over all attributes and n held-out faces of each."""
-    model, study = glowkit.load("faces64"), glowkit.open_study("faces64")
-    data = glowkit.open_dataset("faces64")
-    total = {alpha: (0, 0, 0) for alpha in ALPHAS}
+def edits(n: int, name: str = "faces64") -> dict[float, np.ndarray]:
+    """(edits, 3) at each alpha, over all attributes and n held-out faces of each: finite, with a face, share of
+    values out of range."""
+    model, study = glowkit.load(name), glowkit.open_study(name)
+    data = glowkit.open_dataset(study.data, size=model.config.image_size)
+    total = {alpha: [] for alpha in ALPHAS}
     for attribute in study.attributes:
         if study.count(attribute) < 0.02 * study.n:
             continue
@@ -53,24 +55,25 @@ def edits(n: int) -> dict[float, tuple[int, int, int]]:
         direction = torch.from_numpy(study.direction(attribute))
         counts = []
         for alpha in ALPHAS:
-            x = model.decode(z + alpha * direction)
+            with torch.no_grad():
+                x = model.inverse(z + alpha * direction) + 0.5
             finite = x.flatten(1).isfinite().all(1).numpy()
-            seen = np.zeros(len(x), bool)
-            if finite.any():
-                large = F.interpolate(x[finite], scale_factor=2, mode="bicubic", antialias=True).clamp(0, 1)
-                seen[finite] = detects((255 * large).round().to(torch.uint8))
-            total[alpha] = tuple(a + b for a, b in zip(total[alpha], (finite.sum(), seen.sum(), len(x)), strict=True))
+            large = F.interpolate(x.nan_to_num(0.0).clamp(0, 1), size=(128, 128), mode="bicubic", antialias=True)
+            seen = detects((255 * large.clamp(0, 1)).round().to(torch.uint8)) & finite
+            outside = 1 - ((x > -0.01) & (x < 1.01)).flatten(1).float().mean(1).numpy()
+            total[alpha].append(np.stack([finite, seen, outside], 1))
             counts.append(f"{finite.sum()}/{seen.sum()}")
         print(f"{attribute:20s} finite/face of {len(without)} at alpha 0, 1, 2, 3: {'  '.join(counts)}", flush=True)
-    return total
+    return {alpha: np.concatenate(parts) for alpha, parts in total.items()}
 
 
 if __name__ == "__main__":
     words = sys.argv[1:]
     if words[:1] == ["edits"]:
-        for alpha, (finite, seen, count) in edits(int(words[1]) if len(words) > 1 else 20).items():
-            shares = intervals.wilson(finite, count), intervals.wilson(seen, count)
-            print(f"alpha {alpha:g}: finite {shares[0]}, with a face {shares[1]}")
+        for alpha, found in edits(int(words[1]) if len(words) > 1 else 20, *words[2:3]).items():
+            finite, seen = (intervals.wilson(int(column.sum()), len(found)) for column in found.T[:2])
+            outside = intervals.mean(found[:, 2])
+            print(f"alpha {alpha:g}: finite {finite}, with a face {seen}, values out of range {outside}")
     else:
         n = int(words[0]) if words else 1000
         print(f"a face in {intervals.wilson(int(found(np.arange(n)).sum()), n)}")
