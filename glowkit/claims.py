@@ -10,13 +10,14 @@ import json
 import math
 import os
 import tomllib
+from collections import Counter
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
-from glowkit.intervals import Estimate
+from glowkit.intervals import Estimate, wilson
 
 VERDICTS = ("reproduced", "reproduced with a correction", "not reproduced", "wrong in the source")
 OPEN = "open"
@@ -136,6 +137,24 @@ def counts(entries: list[Entry] | None = None) -> dict[str, int]:
     """How many entries have each verdict, in the order of VERDICTS, then how many rows are open."""
     verdicts = [entry.verdict for entry in (load() if entries is None else entries)]
     return {verdict: verdicts.count(verdict) for verdict in (*VERDICTS, OPEN)}
+
+
+def by_model(entries: list[Entry]) -> dict[str, dict[str, str]]:
+    """The verdict of each model, for every row that more than one of them measured."""
+    found: dict[str, dict[str, str]] = {}
+    for entry in entries:
+        if entry.n:
+            found.setdefault(entry.id, {})[entry.model] = entry.verdict
+    return {id: verdicts for id, verdicts in found.items() if len(verdicts) > 1}
+
+
+def agreement(verdicts: dict[str, dict[str, str]]) -> tuple[Estimate, float]:
+    """Of the rows of `by_model`, the share with one verdict on all models; and the share by chance, if each verdict
+    were drawn from all of them."""
+    found = [list(row.values()) for row in verdicts.values()]
+    every = Counter(verdict for row in found for verdict in row)
+    chance = sum((count / every.total()) ** len(row) for row in found for count in every.values()) / len(found)
+    return wilson(sum(len(set(row)) == 1 for row in found), len(found)), chance
 
 
 def _open(row: Row) -> Entry:

@@ -98,3 +98,17 @@ def test_numbers_that_cannot_be_are_refused(change, ledger):
     assert not ledger.exists()
     with pytest.raises(GlowkitError, match="unknown row 'C41'"):
         claims.record("C41", estimate=1, ci=(1, 1), n=1, control="x", model="none")
+
+
+def test_models_are_compared_on_the_rows_that_both_measured():
+    def entry(id, model, verdict):
+        return claims.Entry(id, verdict, 0.5, (0.4, 0.6), 10, "c", model, "ch", "fig")
+
+    a, b = claims.VERDICTS[0], claims.VERDICTS[2]
+    entries = [entry("C01", "x", a), entry("C01", "y", a), entry("C02", "x", a), entry("C02", "y", b)]
+    entries += [entry("C03", "x", a), *(e for e in claims.load() if e.id == "C04")]  # one model; none
+    found = claims.by_model(entries)
+    assert found == {"C01": {"x": a, "y": a}, "C02": {"x": a, "y": b}}
+    share, chance = claims.agreement(found)
+    assert (share.estimate, share.n) == (0.5, 2)
+    assert chance == pytest.approx(0.75**2 + 0.25**2)
