@@ -193,9 +193,11 @@ def test_edit_is_a_strip_from_the_reconstruction_to_alpha(run, tmp_path, model):
     strip = np.asarray(Image.open(out)).astype(int)
     assert strip.shape == (32, 5 * 32, 3)
     glow = glowkit.load(model)
-    reconstruction = (glow.quantise(pixels[None])[0] * 255).round().permute(1, 2, 0).numpy()
-    assert np.abs(strip[:, :32] - reconstruction).max() <= 1
-    z = glow.encode(pixels[None]) - 0.5 * torch.from_numpy(glowkit.open_study(model).direction("Smiling"))
+    # The face itself, each pixel somewhere in its bin of the model's bits.
+    middle = (glow.quantise(pixels[None])[0] * 255).permute(1, 2, 0).numpy()
+    assert np.abs(strip[:, :32] - middle).max() <= 255 / 2 ** (glow.config.bits + 1) + 1
+    z = glow.encode(pixels[None], torch.Generator().manual_seed(0))
+    z -= 0.5 * torch.from_numpy(glowkit.open_study(model).direction("Smiling"))
     assert np.abs(strip[:, 128:] - (glow.decode(z)[0].clamp(0, 1) * 255).permute(1, 2, 0).numpy()).max() <= 1
     # The same face somewhere in a larger picture, with its eyes pointed out.
     wide = Image.new("RGB", (100, 80))
