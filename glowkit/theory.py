@@ -135,6 +135,19 @@ def half_space_draws(dim: int, n: int, seed: int = 0, brute: bool = False) -> Ha
     return HalfSpace(intervals.mean(heights), float(total.norm()) / n, heights)
 
 
+def longest_direction(share) -> np.ndarray:
+    """The longest difference of class means that a standard Gaussian has room for: phi(t) / (p (1 - p)).
+
+    For a class A of share p and any unit u, E[uX; A] is largest where A is the half-space uX > t, P(uX > t) = p, and
+    is phi(t) there; the mean of A less that of its complement, along u, is E[uX; A] / (p (1 - p)). The same in every
+    dimension. share: numbers in (0, 1).
+    """
+    p = np.asarray(share, float)
+    if not ((p > 0) & (p < 1)).all():
+        raise GlowkitError(f"longest_direction: a share of {share}; want shares between 0 and 1")
+    return stats.norm.pdf(stats.norm.isf(p)) / (p * (1 - p))
+
+
 def crossing_probability(step: float = 2 * HALF_SPACE_MEAN) -> float:
     """P(a standard normal point crosses a plane through 0 when moved towards it by step) = 2 Phi(step) - 1.
 

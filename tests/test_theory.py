@@ -195,3 +195,25 @@ def test_covers_count_at_its_landmarks():
     assert t.cover_probability(22, 10) == pytest.approx(0.5)  # n = 2 (N + 1): half
     assert t.cover_probability(196_608, 196_608) == 1
     assert t.cover_probability(4, 2) == pytest.approx(14 / 16)  # four points in the plane: all but two XORs
+
+
+@settings(deadline=None, max_examples=30)
+@given(p=st.floats(0.01, 0.99), seed=st.integers(0, 1000))
+def test_no_class_of_a_gaussian_has_a_longer_direction(p, seed):
+    """Half-spaces reach the bound (by quadrature); classes cut in any other way stay below it."""
+    longest = float(t.longest_direction(p))
+    edge = stats.norm.isf(p)
+    above = integrate.quad(lambda x: x * stats.norm.pdf(x), edge, 12)[0] / p
+    below = integrate.quad(lambda x: x * stats.norm.pdf(x), -12, edge)[0] / (1 - p)
+    assert longest == pytest.approx(above - below, rel=1e-6)
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(20_000, 3))
+    score = np.sin(2 * x @ rng.normal(size=3)) + x @ rng.normal(size=3) * rng.random()
+    inside = score > np.quantile(score, 1 - p)
+    gap = np.linalg.norm(x[inside].mean(0) - x[~inside].mean(0))
+    assert gap < longest + 5 * np.sqrt(3 / (20_000 * min(p, 1 - p)))
+
+
+def test_a_share_is_between_nought_and_one():
+    with pytest.raises(GlowkitError, match="between 0 and 1"):
+        t.longest_direction(1.0)
