@@ -243,8 +243,11 @@ def _made(jobs: list[Job]) -> Iterator[Crop]:
     if processes < 2:
         yield from map(_make, jobs)
         return
-    # spawn: a process forked off one in which torch has threads may never answer.
-    context = multiprocessing.get_context("spawn")
+    # Not "fork": a process forked off one in which torch has threads may never answer. A fork server has none, and
+    # loads torch once for all.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    context.set_forkserver_preload([__name__])
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start)
     try:
         # A window of work rather than pool.map: crops that wait to be written would fill the memory.
