@@ -1,12 +1,13 @@
 """An independent judge of faces, drawn and edited: OpenCV's stock frontal-face detector.
 
-    python tests/haar.py [N]                    share of N procedural faces (default 1,000) in which it finds a face
-    python tests/haar.py edits [N [MODEL]]      the same for edits: N held-out faces for each attribute and alpha
+    python tests/haar.py [N]                      share of N procedural faces (default 1,000) in which it finds a face
+    python tests/haar.py edits [N [MODEL [OUT]]]  the same for edits: N held-out faces for each attribute and alpha
 
 It finds one in 97.5% of real CelebA images; the procedural faces should reach 95%. Edits are made with the bundled
 model or MODEL, the folder of one with its study, on latents from its own noisy distribution, for every attribute that
 at least 2% have, on faces without it; the control is the same faces at alpha = 0. Beside the faces it counts what the
-decoder says before pixels are clamped: how many values lie outside [0, 1] by more than a hundredth.
+decoder says before pixels are clamped: how many values lie outside [0, 1] by more than a hundredth. OUT, a .npz file,
+gets the pictures, for another detector (tests/blazeface.py).
 """
 
 import sys
@@ -41,12 +42,12 @@ def found(indices, seed: int = 0, size: int = 128) -> np.ndarray:
     return np.concatenate([detects(faces.render(faces.factors(part, seed), size)) for part in parts])
 
 
-def edits(n: int, name: str = "faces64") -> dict[float, np.ndarray]:
+def edits(n: int, name: str = "faces64", out: str = "") -> dict[float, np.ndarray]:
     """(edits, 3) at each alpha, over all attributes and n held-out faces of each: finite, with a face, share of
-    values out of range."""
+    values out of range. The pictures go to the .npz file `out`, one array an attribute and alpha."""
     model, study = glowkit.load(name), glowkit.open_study(name)
     data = glowkit.open_dataset(study.data, size=model.config.image_size)
-    total = {alpha: [] for alpha in ALPHAS}
+    total, kept = {alpha: [] for alpha in ALPHAS}, {}
     for attribute in study.attributes:
         if study.count(attribute) < 0.02 * study.n:
             continue
@@ -60,17 +61,20 @@ def edits(n: int, name: str = "faces64") -> dict[float, np.ndarray]:
             finite = x.flatten(1).isfinite().all(1).numpy()
             large = F.interpolate(x.nan_to_num(0.0).clamp(0, 1), size=(128, 128), mode="bicubic", antialias=True)
             seen = detects((255 * large.clamp(0, 1)).round().to(torch.uint8)) & finite
+            kept[f"{attribute} {alpha:g}"] = (255 * x.nan_to_num(0.0).clamp(0, 1)).round().byte().permute(0, 2, 3, 1)
             outside = 1 - ((x > -0.01) & (x < 1.01)).flatten(1).float().mean(1).numpy()
             total[alpha].append(np.stack([finite, seen, outside], 1))
             counts.append(f"{finite.sum()}/{seen.sum()}")
         print(f"{attribute:20s} finite/face of {len(without)} at alpha 0, 1, 2, 3: {'  '.join(counts)}", flush=True)
+    if out:
+        np.savez(out, **kept)
     return {alpha: np.concatenate(parts) for alpha, parts in total.items()}
 
 
 if __name__ == "__main__":
     words = sys.argv[1:]
     if words[:1] == ["edits"]:
-        for alpha, found in edits(int(words[1]) if len(words) > 1 else 20, *words[2:3]).items():
+        for alpha, found in edits(int(words[1]) if len(words) > 1 else 20, *words[2:4]).items():
             finite, seen = (intervals.wilson(int(column.sum()), len(found)) for column in found.T[:2])
             outside = intervals.mean(found[:, 2])
             print(f"alpha {alpha:g}: finite {finite}, with a face {seen}, values out of range {outside}")
