@@ -113,7 +113,7 @@ def find(path: Path) -> dict[str, dict[str, File]]:
         try:
             members = _open_zip(str(zip_path), os.getpid()).namelist()
         except (OSError, zipfile.BadZipFile) as error:
-            raise GlowkitError(f"{zip_path}: not a zip, or cut short ({error})") from error
+            raise GlowkitError(f"{zip_path}: not a zip, or cut short ({error}); get it again") from error
         # Members may lie in img_align_celeba/ or at the top of an archive named so.
         own = next((kind for kind in LANDMARK_FILES if zip_path.name.startswith(kind)), "")
         for member in members:
