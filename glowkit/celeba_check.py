@@ -60,6 +60,10 @@ def _there(tree: Tree, faults: int) -> Iterator[str]:
     if tree.splits is not None:
         counts = np.bincount(tree.splits, minlength=3)
         yield "splits: " + ", ".join(f"{n:,} {name}" for name, n in zip(SPLITS, counts, strict=True))
+    if tree.splits is not None and tree.identities is not None:
+        pairs = np.unique(np.stack([tree.identities, tree.splits]), axis=1)
+        shared = np.sum(np.unique(pairs[0], return_counts=True)[1] > 1)
+        yield f"{shared:,} people are in more than one split" if shared else "no person is in two splits"
 
 
 def _missing(tree: Tree) -> Iterator[str]:

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from celeba_trees import NAMES, write_landmarks, write_tree
+from celeba_trees import NAMES, edit_line, write_landmarks, write_tree
 
 from glowkit import celeba_facts
 from glowkit.celeba_check import check
@@ -22,6 +22,7 @@ def test_says_what_is_there_and_what_its_absence_rules_out(tree):
         "4 images in img_align_celeba of 3 people, 178 x 218 pixels, all readable",
         "3 attributes: Male, Smiling, Young",
         "splits: 2 train, 1 valid, 1 test",
+        "no person is in two splits",
         "list_landmarks_align_celeba.txt is missing, which rules out measuring where the eyes are",
         "img_celeba with list_landmarks_celeba.txt is not there or not used, which rules out crops from photographs",
         "good for training, a study and edits at up to 149 x 149 pixels",  # 38.4 / 0.258
@@ -40,6 +41,11 @@ def test_says_what_is_there_and_what_its_absence_rules_out(tree):
     ):
         assert part in said
     assert "list_landmarks_align_celeba.txt is missing" not in said
+
+
+def test_people_in_two_splits_are_counted(tree):
+    edit_line(tree / "list_eval_partition.txt", 2, f"{NAMES[1]} 2")  # of the same person as the first image
+    assert "1 people are in more than one split" in list(check(tree))
 
 
 def test_counts_what_is_not_used(tree):
