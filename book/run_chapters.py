@@ -304,7 +304,7 @@ def build_chapters(app: Sphinx) -> None:
     with ThreadPoolExecutor(workers()) as pool:
         for future in [pool.submit(bring_up_to_date, root, page, {}, model) for page, model in wanted]:
             try:
-                claims |= future.result()
+                claims = future.result() | claims  # of pure mathematics, what the page says
             except ChapterError as error:
                 errors.append(str(error))
     if not errors:
