@@ -82,6 +82,25 @@ def test_every_claim_has_its_section(row):
     assert f"\n({row.id.lower()})=\n#" in markdown
 
 
+def test_every_verdict_names_a_figure_that_is_there():
+    labels = {
+        label
+        for name in NAMES
+        for label in re.findall(
+            r"^    name: ([\w-]+)$", (ROOT / "notebooks" / f"{name}.md").read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
+    seen = set()
+    for name in NAMES:
+        for node in ast.walk(ast.parse("\n".join(cell.source for cell in code(name)))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "claims.record":
+                given = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
+                id = node.args[0].value
+                assert given.get("figure", f"fig-{id.lower()}") in labels, id
+                seen.add(id)
+    assert seen == set(claims.rows())
+
+
 def test_no_label_stands_twice():
     """Figures, sections and equations share one name space over the whole book."""
     labels = [
