@@ -119,10 +119,12 @@ def load() -> list[Entry]:
 
 
 def scoreboard(entries: list[Entry] | None = None) -> str:
-    """The ledger as a Markdown table, each row linked to the place in the book that measured it."""
+    """The ledger as a Markdown table, each row linked to the section that measured it and to its figure."""
     lines = ["| row | claim | verdict | estimate | control | model |", "|" + " --- |" * 6]
     for entry in load() if entries is None else entries:
         link = f"[{entry.id}](#{entry.id.lower()})"  # each row's section carries its id as label
+        if entry.verdict != OPEN:
+            link += f", [figure](#{entry.figure})"
         lines.append(f"| {link} | {rows()[entry.id].claim} | {entry.verdict} | {numbers(entry)} "
                      f"| {entry.control} | {entry.model} |".replace("|df/dx|", r"\|df/dx\|"))
     return "\n".join(lines)
