@@ -80,8 +80,13 @@ def test_outcomes_add_to_those_without_and_remove_from_those_with():
     labels[0] ^= True  # a face that the judge sees otherwise
     up = (model.encode(torch.full((1, 3, 8, 8), 0.9)) - model.encode(torch.full((1, 3, 8, 8), 0.1)))[0].numpy()
     dim = np.zeros((2, model.dim), np.float32)
-    study = Study("x", "x", judge.attributes, 100, np.array([50, 50]), 0 * up, 0 * up, 0 * up, np.arange(60), labels,
-                  {}, {}, dim + [up / 2, 0 * up], dim, np.ones(2))  # fmt: skip
+    nothing = np.arange(0)
+    study = Study(
+        name="x", data="x", attributes=judge.attributes, n=100, counts=np.array([50, 50]), mean=0 * up,
+        variance=0 * up, pixel_mean=0 * up, held_out=np.arange(60), labels=labels, identities=None, norms={},
+        halves=nothing, half_means=nothing, along_mean=nothing, projections={}, _class_means=dim + [up / 2, 0 * up],
+        _pixel_class_means=dim, _reliability=np.ones(2),
+    )  # fmt: skip
     found = heuristics.outcomes(model, judge, study, x, model.encode(x), labels, ["bright", "red"], n=8)
     for wanted in (True, False):
         rows, success = found["bright", wanted]
