@@ -1,7 +1,9 @@
 """What a chapter looks at: the images a model was made for, or, where those are not at hand, samples of its own.
 
 No photograph is bundled, and a model of photographs is still there to be played with: its samples are faces of
-nobody. Nobody labelled them either; the model's judge does.
+nobody. Nobody labelled them either; the model's judge does. Plain samples would hardly ever be bald or wear glasses:
+the classes lie farther apart than the prior reaches. So each sample is drawn around the point where the study expects
+a face with the attributes of some person it has seen.
 """
 
 from dataclasses import replace
@@ -13,8 +15,9 @@ import torch
 from glowkit import checkpoint
 from glowkit.dataset import Dataset, open_dataset
 from glowkit.errors import GlowkitError
+from glowkit.heuristics import partial_differences
 from glowkit.judge import open_judge
-from glowkit.study import open_study
+from glowkit.study import Study, open_study
 
 COUNT = 1000
 TEMPERATURE = 0.7
@@ -38,8 +41,9 @@ def open_pictures(name: str | Path, data: str = "") -> Dataset:
 
 def sampled(name: str | Path, n: int = COUNT, temperature: float = TEMPERATURE, seed: int = 0) -> Dataset:
     """n samples of the bundled model or folder `name`, all in the test split, with the labels that its judge sees."""
-    model, judge = checkpoint.load(name), open_judge(name)
-    x = model.sample(n, temperature, torch.Generator().manual_seed(seed))
+    model, judge, study = checkpoint.load(name), open_judge(name), open_study(name)
+    noise = torch.randn(n, model.dim, generator=torch.Generator().manual_seed(seed))
+    x = model.decode(torch.from_numpy(expected_latents(study, n)) + temperature * noise)
     pixels = (255 * x).round().to(torch.uint8)
     labels = judge(pixels).numpy() > 0.5
     return Dataset(
@@ -52,3 +56,18 @@ def sampled(name: str | Path, n: int = COUNT, temperature: float = TEMPERATURE, 
         identities=None,
         _pixels=lambda where: pixels.numpy()[where],
     )
+
+
+def expected_latents(study: Study, n: int) -> np.ndarray:
+    """(n, D): the mean latent of faces with the attributes of each of the study's held-out images, in turn.
+
+    Linear in the attributes: the mean of the noisy latents, plus each attribute's own difference (the others held
+    fixed) as far as the image is from the mean of that attribute.
+    """
+    labels = study.labels.astype(float)
+    # An attribute that all or none of the images have gives no difference.
+    varied = np.flatnonzero((labels.std(0) > 0) & (study.counts > 0) & (study.counts < study.n))
+    directions = np.stack([study.direction(study.attributes[k]) for k in varied])
+    own = partial_differences(directions, labels[:, varied])
+    rows = labels[np.arange(n) % len(labels)][:, varied] - labels[:, varied].mean(0)
+    return (study.half_means.mean(0) + rows @ own).astype(np.float32)

@@ -181,6 +181,8 @@ def sides(model: Glow, dataset: Dataset, indices: np.ndarray, seed: int) -> dict
     """The third pass: latents with noise, each on the mean of the half of the people that it is not in."""
     people = np.arange(len(indices)) if dataset.identities is None else dataset.identities[indices]
     half = torch.from_numpy(np.unique(people, return_inverse=True)[1] % 2)
+    if not half.any():
+        raise GlowkitError(f"{dataset.name}: a study needs held-out images of at least two people")
 
     def latents(what: str):
         noise, start = torch.Generator().manual_seed(seed), 0

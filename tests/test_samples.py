@@ -1,5 +1,7 @@
 """Pictures for a chapter: a model's own samples, or a tree whose attributes are put in the study's order."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -13,10 +15,13 @@ from glowkit.flow import Glow, GlowConfig
 def made(tmp_path_factory):
     """A folder with an untrained model of "photographs", a study and a judge of five attributes, and a tree."""
     tree = faces.write_tree(tmp_path_factory.mktemp("data") / "tree", 30, size=32)
+    partition = tree / "list_eval_partition.txt"
+    names = [line.split()[0] for line in partition.read_text().splitlines()]
+    partition.write_text("".join(f"{name} {2 * (k >= 20)}\n" for k, name in enumerate(names)))
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
     checkpoint.save(Glow(GlowConfig(32, 2, 1, 4)), folder, "celeba")
-    study.make(folder, data=tree, n=20, held_out=2)
+    study.make(folder, data=tree, n=20, held_out=10)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(judge, "_fit", lambda *_: None)  # what it says does not matter here, only that it is asked
         judge.make(folder, data=tree)
@@ -26,13 +31,35 @@ def made(tmp_path_factory):
 def test_samples_stand_in_for_photographs(made):
     folder, _ = made
     album = samples.open_pictures(folder)
-    x = checkpoint.load(folder).sample(samples.COUNT, samples.TEMPERATURE, torch.Generator().manual_seed(0))
+    centres = torch.from_numpy(samples.expected_latents(study.open_study(folder), samples.COUNT))
+    noise = torch.randn(centres.shape, generator=torch.Generator().manual_seed(0))
+    x = checkpoint.load(folder).decode(centres + samples.TEMPERATURE * noise)
     assert len(album) == samples.COUNT and album.subset("test").tolist() == list(range(samples.COUNT))
     assert (album.images([7, 3]).float() / 255 - x[[7, 3]]).abs().max() <= 0.5 / 255 + 1e-6
     referee = judge.open_judge(folder)
     assert album.attributes == study.open_study(folder).attributes == referee.attributes
     assert np.array_equal(album.labels[:50], referee(album.images(range(50))).numpy() > 0.5)
     assert album.identities is None and album.landmarks is None
+
+
+def test_expected_latents_are_the_regression_on_attributes():
+    """On planted latents, linear in correlated attributes, against least squares on the latents themselves."""
+    rng = np.random.default_rng(0)
+    labels = rng.random((4000, 3)) < 0.4
+    labels[:, 1] |= labels[:, 0] & (rng.random(4000) < 0.5)
+    z = labels @ rng.normal(size=(3, 8)) + 0.1 * rng.normal(size=(4000, 8))
+    planted = SimpleNamespace(
+        n=len(labels),
+        counts=labels.sum(0),
+        labels=labels,
+        attributes=["a", "b", "c"],
+        half_means=np.stack([z[::2].mean(0), z[1::2].mean(0)]),
+        direction=lambda name: z[labels[:, "abc".index(name)]].mean(0) - z[~labels[:, "abc".index(name)]].mean(0),
+    )
+    design = np.column_stack([np.ones(4000), labels])
+    fitted = design @ np.linalg.lstsq(design, z, rcond=None)[0]
+    assert np.allclose(samples.expected_latents(planted, 4000), fitted, atol=1e-4)
+    assert np.allclose(samples.expected_latents(planted, 4001)[-1], fitted[0], atol=1e-4)
 
 
 def test_a_tree_is_read_in_the_order_of_the_study(made):
