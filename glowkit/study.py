@@ -180,9 +180,11 @@ def class_sums(model: Glow, dataset: Dataset, indices: np.ndarray) -> dict[str, 
 def sides(model: Glow, dataset: Dataset, indices: np.ndarray, seed: int) -> dict[str, Tensor]:
     """The third pass: latents with noise, each on the mean of the half of the people that it is not in."""
     people = np.arange(len(indices)) if dataset.identities is None else dataset.identities[indices]
+    if len(np.unique(people)) == 1:  # a person cannot be halved, two pictures can
+        people = np.arange(len(indices))
     half = torch.from_numpy(np.unique(people, return_inverse=True)[1] % 2)
     if not half.any():
-        raise GlowkitError(f"{dataset.name}: a study needs held-out images of at least two people")
+        raise GlowkitError(f"{dataset.name}: a study needs at least two held-out images")
 
     def latents(what: str):
         noise, start = torch.Generator().manual_seed(seed), 0
@@ -199,7 +201,7 @@ def sides(model: Glow, dataset: Dataset, indices: np.ndarray, seed: int) -> dict
     along = torch.cat([(z * lines[half[rows]]).sum(1) for rows, z in latents("sides")])
     result = {"half": half.to(torch.uint8), "half.mean": means, "along_mean": along}
     if dataset.identities is not None:
-        result["identities"] = torch.from_numpy(people.astype(np.int64))
+        result["identities"] = torch.from_numpy(dataset.identities[indices].astype(np.int64))
     return result
 
 
