@@ -23,6 +23,7 @@ from glowkit.flow import Glow
 
 FILE = "study.safetensors"
 SPACES = ("latent", "pixel")
+BATCH = 64  # images encoded at a time
 
 
 class ClassSums:
@@ -158,7 +159,12 @@ def make(
     for space in SPACES:
         tensors[f"{space}.mean"] = sums[space].mean()
         tensors[f"{space}.class_mean"] = sums[space].class_mean()
-    tensors |= project(model, dataset, test, sums, seed) | sides(model, dataset, test, seed)
+    half = halves(dataset, test)
+    tensors |= project(model, dataset, test, sums, half, seed)
+    tensors["half"] = half.to(torch.uint8)
+    tensors["along_mean"] = sides(model, dataset, test, half, tensors["half.mean"], seed)
+    if dataset.identities is not None:
+        tensors["identities"] = torch.from_numpy(dataset.identities[test].astype(np.int64))
     tensors = {k: t.float() if t.dtype == torch.float64 else t for k, t in tensors.items()}
     about = {"attributes": dataset.attributes, "n": len(training), "data": data, "seed": seed}
     checkpoint.write_tensors(folder / FILE, tensors, {"study": json.dumps(about)})
@@ -177,38 +183,31 @@ def class_sums(model: Glow, dataset: Dataset, indices: np.ndarray) -> dict[str, 
     return sums
 
 
-def sides(model: Glow, dataset: Dataset, indices: np.ndarray, seed: int) -> dict[str, Tensor]:
-    """The third pass: latents with noise, each on the mean of the half of the people that it is not in."""
+def halves(dataset: Dataset, indices: np.ndarray) -> Tensor:
+    """0 or 1 for each image (m,) such that no person is in both halves."""
     people = np.arange(len(indices)) if dataset.identities is None else dataset.identities[indices]
     if len(np.unique(people)) == 1:  # a person cannot be halved, two pictures can
         people = np.arange(len(indices))
     half = torch.from_numpy(np.unique(people, return_inverse=True)[1] % 2)
     if not half.any():
         raise GlowkitError(f"{dataset.name}: a study needs at least two held-out images")
+    return half
 
-    def latents(what: str):
-        noise, start = torch.Generator().manual_seed(seed), 0
-        for where in _batches(indices, what):
-            z = model.encode(dataset.images(where), noise).cpu().double()
-            yield slice(start, start + len(z)), z
-            start += len(z)
 
-    totals = torch.zeros(2, model.dim, dtype=torch.float64)
-    for rows, z in latents("means of halves"):
-        totals.index_add_(0, half[rows], z)
-    means = totals / torch.bincount(half, minlength=2)[:, None]
+def sides(model: Glow, dataset: Dataset, indices: np.ndarray, half: Tensor, means: Tensor, seed: int) -> Tensor:
+    """The third pass: the latents with noise of the second (m,), each on the mean of the half that it is not in."""
     lines = torch.nn.functional.normalize(means.flip(0), dim=1)
-    along = torch.cat([(z * lines[half[rows]]).sum(1) for rows, z in latents("sides")])
-    result = {"half": half.to(torch.uint8), "half.mean": means, "along_mean": along}
-    if dataset.identities is not None:
-        result["identities"] = torch.from_numpy(dataset.identities[indices].astype(np.int64))
-    return result
+    noise, along, rows = torch.Generator().manual_seed(seed), [], iter(half.split(BATCH))
+    for where in _batches(indices, "sides"):
+        z = model.encode(dataset.images(where), noise).cpu().double()
+        along.append((z * lines[next(rows)]).sum(1))
+    return torch.cat(along)
 
 
 def project(
-    model: Glow, dataset: Dataset, indices: np.ndarray, sums: dict[str, ClassSums], seed: int
+    model: Glow, dataset: Dataset, indices: np.ndarray, sums: dict[str, ClassSums], half: Tensor, seed: int
 ) -> dict[str, Tensor]:
-    """The second pass: projections on every direction, and norms by level, of the images at `indices`."""
+    """The second pass: of the images at `indices`, projections on every direction, norms by level, means of halves."""
     lines = {}
     for space in SPACES:
         positive, p = sums[space].class_mean().double(), sums[space].class_count.sum(0) / sums[space].count.sum()
@@ -217,15 +216,19 @@ def project(
     lines = {key: torch.nn.functional.normalize(line, dim=1).float() for key, line in lines.items()}
     noise = torch.Generator().manual_seed(seed)
     parts: dict[str, list[Tensor]] = {}
+    totals, rows = torch.zeros(2, model.dim, dtype=torch.float64), iter(half.split(BATCH))
     for where in _batches(indices, "projections"):
         x = dataset.images(where)
         vectors = {"latent": model.encode(x).cpu(), "pixel": model.quantise(x).flatten(1).cpu()}
         found = {f"projection.{key}": vectors[key.split(".")[0]] @ line.T for key, line in lines.items()}
-        for key, z in (("centres", vectors["latent"]), ("noise", model.encode(x, noise).cpu())):
+        noisy = model.encode(x, noise).cpu()
+        totals.index_add_(0, next(rows), noisy.double())
+        for key, z in (("centres", vectors["latent"]), ("noise", noisy)):
             found[f"norms.{key}"] = torch.stack([z[:, where_].norm(dim=1) for where_ in model.level_slices], 1)
         for key, value in found.items():
             parts.setdefault(key, []).append(value)
     result = {key: torch.cat(values) for key, values in parts.items()}
+    result["half.mean"] = totals / torch.bincount(half, minlength=2)[:, None]
     result["held_out"] = torch.from_numpy(indices.astype(np.int64))
     result["labels"] = torch.from_numpy(np.asarray(dataset.labels, bool)[indices])
     return result
@@ -270,8 +273,8 @@ def open_study(name: str | Path) -> Study:
 
 
 def _batches(indices: np.ndarray, what: str):
-    """The indices 64 at a time, with a progress bar counting images."""
+    """The indices BATCH at a time, with a progress bar counting images."""
     with tqdm(total=len(indices), desc=what, unit="image") as bar:
-        for start in range(0, len(indices), 64):
-            yield indices[start : start + 64]
-            bar.update(len(indices[start : start + 64]))
+        for start in range(0, len(indices), BATCH):
+            yield indices[start : start + BATCH]
+            bar.update(len(indices[start : start + BATCH]))
