@@ -13,7 +13,7 @@ import pooch
 from tqdm.auto import tqdm
 
 from glowkit import __version__
-from glowkit.celeba_facts import DRIVE, MD5
+from glowkit.celeba_facts import DRIVE, MD5, md5
 from glowkit.errors import GlowkitError
 
 # Large files come with a page that asks for confirmation unless `confirm` is there.
@@ -35,7 +35,7 @@ def fetch(out: str | Path, mirror: str | None = None) -> list[Path]:
     fetched = []
     for name, (folder, key) in DRIVE.items():
         target = out / folder / name
-        if target.exists() and not pooch.file_hash(str(target), alg="md5") == MD5[name]:
+        if target.exists() and md5(target) != MD5[name]:
             raise GlowkitError(f"{target}: is there, but is not the official file by its md5 sum; move it away")
         url = f"{mirror.rstrip('/')}/{name}" if mirror else GOOGLE_DRIVE.format(id=key)
         pooch.get_logger().setLevel("WARNING")  # the bar tells enough
