@@ -296,9 +296,9 @@ def build_chapters(app: Sphinx) -> None:
     wanted += [(others / model / f"{name}.ipynb", model) for name in names for model in other_models(root, name)]
     for page, _ in wanted:
         page.parent.mkdir(parents=True, exist_ok=True)
-    for page in [*pages.glob("*.ipynb"), *others.glob("*/*.ipynb")]:
-        if page not in {page for page, _ in wanted} | {pages / f"{gatherer}.ipynb"}:
-            page.unlink()
+    kept = {page for page, _ in wanted} | {pages / f"{gatherer}.ipynb"}
+    for old in {*pages.glob("*.ipynb"), *others.glob("*/*.ipynb")} - kept:
+        old.unlink()
     claims: dict[str, str] = {}
     errors = []
     with ThreadPoolExecutor(workers()) as pool:
