@@ -2,18 +2,18 @@
 results.
 
 A chapter is a pair in notebooks/: NN_name.md, the text that people edit, and NN_name.ipynb, the same without
-outputs. Its executed copy goes to book/notebooks/NN_name.ipynb, which git ignores and Sphinx reads. The copy
-carries a key of everything its outputs depend on: code cells and their tags, the modules of the library that
-they import (and what those import), the bundled studies that they name, the Python and package versions.
-While the key stays the same, only the prose is replaced; when it changes, the chapter runs again.
+outputs. Its executed copy goes to _build/chapters/MODEL/NN_name.ipynb, and from there to book/notebooks, which git
+ignores and Sphinx reads. The copy carries a key of everything its outputs depend on: code cells and their tags, the
+modules of the library that they import (and what those import), the bundled studies that they name, the Python and
+package versions. While the key stays the same, only the prose is replaced; when it changes, the chapter runs again.
 
 Chapters run several at a time, one thread each: on two cores that is faster than one after the other with two
 threads, and the sums come out the same on every machine. The last chapter of the table of contents gathers
 the verdicts of the others (the files of `glowkit.claims`), so it waits for them; a copy keeps its chapter's
 verdicts in its metadata, and _build/claims gets them all.
 
-A chapter with a parameter `model` shows its default on its page. It is run with every other bundled model, too, for
-the verdicts; those executed notebooks are kept in _build/models/MODEL.
+A chapter with a parameter `model` shows its default on its page. It is run with every other bundled model, too: for
+the verdicts, and for the figures tagged `every-model`, which the page shows one beneath the other.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ WORKER_BYTES = 2 * 2**30  # memory set aside for each chapter that runs
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "pillow", "ipykernel", "ipywidgets")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KEPT = ("tags", "mystnb")  # the cell metadata that the pages use
+OWN = "own"  # folder of the executed copies whose model is the chapter's own
+EVERY_MODEL = "every-model"  # tag of a figure that a page shows for each bundled model
 COLOUR = re.compile(r"\x1b\[[\d;]*m")  # of IPython's tracebacks, for terminals
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
@@ -236,7 +238,7 @@ def bring_up_to_date(
 ) -> dict[str, str]:
     """Make `page`, a file of the chapter's name, its executed copy, running it only if its key changed.
 
-    claims: verdict files of other chapters that it reads; model: in the place of its own; returns its own verdicts.
+    claims: verdict files of other chapters that it reads; model: in the place of its own. Returns its own verdicts.
     """
     name = page.stem
     notebook = source(root, name)
@@ -252,12 +254,40 @@ def bring_up_to_date(
         start = time.monotonic()
         executed = run(root, name, notebook, claims)
         log.info(f"chapters: {told} ran in {time.monotonic() - start:.0f} s")
-    after = nbformat.writes(merge(notebook, executed, digest))
-    if before is None or page.read_text(encoding="utf-8") != after:
-        part = page.with_suffix(".part")
-        part.write_text(after, encoding="utf-8")
-        os.replace(part, page)
+    write(page, merge(notebook, executed, digest))
     return executed.metadata["claims"]
+
+
+def write(path: Path, notebook: NotebookNode) -> None:
+    """Write a notebook, unless the file says so already: Sphinx reads again what is newer."""
+    text = nbformat.writes(notebook)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+
+
+def beside(page: NotebookNode, others: Mapping[str, NotebookNode]) -> NotebookNode:
+    """The page, each figure tagged EVERY_MODEL followed by the one that the same cell gave with each other model."""
+    cells = []
+    for cell in page.cells:
+        cells.append(cell)
+        if EVERY_MODEL not in cell.metadata.get("tags", ()):
+            continue
+        name = cell.metadata["mystnb"]["figure"]["name"]
+        for model, other in others.items():
+            figure = {
+                "name": f"{name}-{model}",
+                "caption": f"As {{numref}}`{name}`, with the {{ref}}`other model <two-kinds>`, `{model}`.",
+            }
+            metadata = {"tags": ["remove-input"], "mystnb": {**cell.metadata["mystnb"], "figure": figure}}
+            outputs = next(c.outputs for c in other.cells if c.source == cell.source)
+            images = [output for output in outputs if "image/png" in output.get("data", {})]
+            if images:  # some need pictures that only another model has
+                shown = {"outputs": images, "metadata": metadata, "id": f"{cell.id}-{model}"}
+                cells.append(nbformat.v4.new_code_cell(cell.source, **shown))
+    return NotebookNode({**page, "cells": cells})
 
 
 def other_models(root: Path, name: str) -> list[str]:
@@ -288,16 +318,13 @@ def build_chapters(app: Sphinx) -> None:
     """builder-inited: bring every chapter up to date, or fail the build with one line for each that did not
     run."""
     root = Path(os.fspath(app.srcdir)).parent
-    pages = root / "book" / "notebooks"
-    pages.mkdir(exist_ok=True)
+    executed, pages = root / "_build" / "chapters", root / "book" / "notebooks"
     *names, gatherer = listed(root)
-    wanted = [(pages / f"{name}.ipynb", None) for name in names]
-    others = root / "_build" / "models"
-    wanted += [(others / model / f"{name}.ipynb", model) for name in names for model in other_models(root, name)]
-    for page, _ in wanted:
-        page.parent.mkdir(parents=True, exist_ok=True)
-    kept = {page for page, _ in wanted} | {pages / f"{gatherer}.ipynb"}
-    for old in {*pages.glob("*.ipynb"), *others.glob("*/*.ipynb")} - kept:
+    runs = {name: {OWN: None} | {model: model for model in other_models(root, name)} for name in names}
+    wanted = [(executed / kind / f"{name}.ipynb", model) for name in names for kind, model in runs[name].items()]
+    last = executed / OWN / f"{gatherer}.ipynb"
+    kept = {page for page, _ in wanted} | {last} | {pages / f"{name}.ipynb" for name in (*names, gatherer)}
+    for old in {*pages.glob("*.ipynb"), *executed.glob("*/*.ipynb")} - kept:
         old.unlink()
     claims: dict[str, str] = {}
     errors = []
@@ -309,11 +336,15 @@ def build_chapters(app: Sphinx) -> None:
                 errors.append(str(error))
     if not errors:
         try:
-            claims |= bring_up_to_date(root, pages / f"{gatherer}.ipynb", claims)
+            claims |= bring_up_to_date(root, last, claims)
         except ChapterError as error:
             errors.append(str(error))
     if errors:
         raise ExtensionError("\n".join(errors))
+    for name in (*names, gatherer):
+        kinds = [kind for kind in runs.get(name, {}) if kind != OWN]
+        own, *others = (nbformat.read(executed / kind / f"{name}.ipynb", as_version=4) for kind in (OWN, *kinds))
+        write(pages / f"{name}.ipynb", beside(own, dict(zip(kinds, others, strict=True))))
     write_claims(root / "_build" / "claims", claims)
 
 

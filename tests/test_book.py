@@ -10,6 +10,7 @@ import nbformat
 import pytest
 import run_chapters
 from jupytext import reads
+from PIL import Image
 
 EXTENSION = Path(run_chapters.__file__).parent
 
@@ -34,6 +35,17 @@ import os, pathlib
 from glowkit import double
 pathlib.Path(os.environ["GLOWKIT_CLAIMS"], f"00_measure.{model}.json").write_text(f'["{model}"]')
 print("twice", double.of(21))
+```
+
+```{code-cell} ipython3
+---
+tags: [every-model]
+mystnb:
+  figure: {name: fig-square, caption: A square.}
+  image: {alt: A square}
+---
+from IPython.display import Image
+Image(pathlib.Path("data", model, "square.png").read_bytes())
 ```
 """
 GATHER = """\
@@ -63,7 +75,7 @@ root: index
 chapters: [{file: notebooks/00_measure}, {file: notebooks/01_gather}]
 """,
     "book/_toc.yml": "format: jb-book\nroot: index\n",
-    "book/index.md": "# Tiny\n",
+    "book/index.md": "(two-kinds)=\n# Tiny\n",
     "book/vendor/nothing.txt": "",
     "notebooks/00_measure.md": MEASURE,
     "notebooks/01_gather.md": GATHER,
@@ -82,6 +94,8 @@ def write(root):
     for name, text in FILES.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text, encoding="utf-8")
+    for model, colour in (("tiny", "red"), ("other", "blue")):
+        Image.new("RGB", (4, 4), colour).save(root / "data" / model / "square.png")
     return root
 
 
@@ -154,11 +168,11 @@ def test_prose_is_replaced_and_outputs_stay():
     executed.metadata["claims"] = {}
     said = nbformat.v4.new_output("stream", text="twice 42\n")
     bar = nbformat.v4.new_output("display_data", {run_chapters.WIDGET: {"model_id": "1"}, "text/plain": "0%"})
-    executed.cells[-1].outputs = [bar, said]
+    executed.cells[-2].outputs = [bar, said]
     merged = run_chapters.merge(new, executed, "digest")
     nbformat.validate(merged)
     assert run_chapters.content(merged) == run_chapters.content(new) != run_chapters.content(old)
-    assert merged.cells[-1].outputs == [said]  # not the progress bar
+    assert merged.cells[-2].outputs == [said]  # not the progress bar
 
 
 def test_the_half_of_a_pair_that_was_edited_last_counts(root):
@@ -166,9 +180,9 @@ def test_the_half_of_a_pair_that_was_edited_last_counts(root):
     notebook = reads(MEASURE.replace("of(21)", "of(5)"), "md:myst")
     nbformat.write(notebook, twin)
     os.utime(text, (1000, 1000))
-    assert "of(5)" in run_chapters.source(root, "00_measure").cells[-1].source
+    assert "of(5)" in run_chapters.source(root, "00_measure").cells[-2].source
     os.utime(twin, (900, 900))
-    assert "of(21)" in run_chapters.source(root, "00_measure").cells[-1].source
+    assert "of(21)" in run_chapters.source(root, "00_measure").cells[-2].source
 
 
 def build(root):
@@ -191,6 +205,13 @@ def page(root, name):
     return re.sub(r"<[^>]*>", "", html)
 
 
+def colours(root, name):
+    """Colours of the pictures on a page, in order."""
+    html = (root / "_build" / "html" / "notebooks" / f"{name}.html").read_text(encoding="utf-8")
+    files = re.findall(r'src="../(_images/[^"]*)"', html)
+    return [Image.open(root / "_build" / "html" / file).convert("RGB").getpixel((0, 0)) for file in files]
+
+
 def test_a_book_is_built_rebuilt_after_prose_and_stopped_by_a_failing_cell(root):
     status, output = build(root)
     assert status == 0, output
@@ -198,6 +219,7 @@ def test_a_book_is_built_rebuilt_after_prose_and_stopped_by_a_failing_cell(root)
     assert (root / "_build" / "html" / "index.html").exists()
     assert "twice 42" in page(root, "00_measure")
     assert 'read ["tiny"]' in page(root, "01_gather")
+    assert colours(root, "00_measure") == [(255, 0, 0)]
     assert (root / "_build" / "claims" / "00_measure.tiny.json").read_text() == '["tiny"]'
 
     chapter = root / "notebooks" / "00_measure.md"
@@ -207,16 +229,19 @@ def test_a_book_is_built_rebuilt_after_prose_and_stopped_by_a_failing_cell(root)
     assert "runs" not in output
     assert "Better prose." in page(root, "00_measure") and "twice 42" in page(root, "00_measure")
 
-    # A second model with a study: only its run is new, and the page still shows the first.
+    # A second model with a study: only its run is new, and the page shows the first, the tagged figure with both.
     (root / "data/other/study.safetensors").write_text("means")
     status, output = build(root)
     assert status == 0, output
     assert re.findall(r"chapters: (.+) runs", output) == ["00_measure with other", "01_gather"]
     assert {'["tiny"]', '["other"]'} == {file.read_text() for file in (root / "_build" / "claims").glob("*.json")}
     assert '["other"]' in page(root, "01_gather")
+    assert colours(root, "00_measure") == [(255, 0, 0), (0, 0, 255)]
+    assert "As Fig. 1, with the other model, other." in page(root, "00_measure")
     (root / "data/other/study.safetensors").unlink()
     status, output = build(root)
-    assert status == 0 and not list((root / "_build" / "models").glob("*/*"))
+    assert status == 0 and not list((root / "_build" / "chapters" / "other").glob("*"))
+    assert colours(root, "00_measure") == [(255, 0, 0)]
 
     chapter.write_text(MEASURE.replace("double.of(21)", "double.off(21)"), encoding="utf-8")
     status, output = build(root)
