@@ -318,8 +318,19 @@ class TopPrior(nn.Module):
         return eps * _bounded(self.log_s).exp()[:, None, None] + self.mean[:, None, None]
 
 
+def run_steps(steps: nn.ModuleList, h: Tensor) -> tuple[Tensor, Tensor]:
+    """h (B, C, H, W) -> output of the last step, ladj (B,) of all."""
+    ladj = h.new_zeros(len(h))
+    for step in steps:
+        h, step_ladj = step(h)
+        ladj = ladj + step_ladj
+    return h, ladj
+
+
 class Level(nn.Module):
     """Squeeze, K steps of flow, and the prior of what stays here: all of it at the deepest level, else half."""
+
+    chain = staticmethod(run_steps)  # training may choose one that keeps less for the way back: glowkit.memory
 
     def __init__(self, channels: int, config: GlowConfig, last: bool) -> None:
         super().__init__()
@@ -328,10 +339,7 @@ class Level(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         """x (B, C, H, W) -> kept for the next level (None at the last), eps of this level, ladj (B,)."""
-        h, ladj = squeeze(x), x.new_zeros(len(x))
-        for step in self.steps:
-            h, step_ladj = step(h)
-            ladj = ladj + step_ladj
+        h, ladj = self.chain(self.steps, squeeze(x))
         if isinstance(self.prior, TopPrior):
             eps, prior_ladj = self.prior(h)
             return None, eps, ladj + prior_ladj
