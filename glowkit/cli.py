@@ -195,6 +195,35 @@ def check_model(name: str, data: str | None, n: int) -> None:
 
 
 @app.command()
+@click.argument("config", type=Path, default="configs/bench64.toml")
+@click.option("--data", help="faces64 or the path of a CelebA tree, instead of the config's own.")
+@click.option("--steps", type=click.IntRange(0), help="How long to train, not as the config says; 0: not at all.")
+@click.option("--rounds", type=click.IntRange(1), default=20, help="How often to take each time.")
+@click.option("--peer/--no-peer", default=True, help="Beside it the Glow of normflows, where it is installed.")
+@click.option("--out", type=Path, help="Folder to keep the trainings in; run again, they go on from there.")
+@click.option("--json", "file", type=Path, help="All the numbers, in this file.")
+def bench(
+    config: Path, data: str | None, steps: int | None, rounds: int, peer: bool, out: Path | None, file: Path | None
+) -> None:
+    """Time the Glow that the file CONFIG describes, and train it for its steps, beside the Glow of normflows."""
+    import json
+    from dataclasses import replace
+
+    from glowkit import bench, training
+    from glowkit.files import replacing
+
+    if file and not file.parent.is_dir():
+        raise GlowkitError(f"{file.parent}: no such folder to write {file.name} to")
+    plan = training.read_config(config)
+    steps = plan.training.steps if steps is None else steps
+    plan = replace(plan, data=data or plan.data, training=replace(plan.training, steps=steps))
+    result = bench.run(plan, peer, rounds, out, tell=click.echo)
+    if file:
+        with replacing(file) as temporary:
+            temporary.write_text(json.dumps({"command": " ".join(["glowkit", *sys.argv[1:]]), **result}) + "\n")
+
+
+@app.command()
 @click.argument("name")
 @click.option("--out", "-o", type=Path, required=True, help="The picture to write: grid.png, say.")
 @click.option("--n", default=64, help="How many samples.")
