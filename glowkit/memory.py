@@ -67,7 +67,7 @@ def use(model: Glow, memory: str) -> None:
 def inversion_error(model: Glow, v: Tensor) -> Tensor:
     """How far the steps of a level, undone, are from where they began on centred pixels v (B, 3, H, W).
 
-    The norm of the difference over the norm of the input, of the worst level: a scalar, nan where it is not finite.
+    The norm of the difference over the norm of the input, of the worst level: a scalar, inf where it is not finite.
     """
     errors, h = [], v
     for level in model.levels:
@@ -77,4 +77,4 @@ def inversion_error(model: Glow, v: Tensor) -> Tensor:
             undone = step.inverse(undone)
         errors.append((undone - x).norm() / x.norm())
         h = level(h)[0]
-    return torch.stack(errors).max()
+    return torch.stack(errors).nan_to_num(nan=torch.inf).max()

@@ -1,7 +1,8 @@
 """One training loop for CPU and CUDA: maximum likelihood in bits/dim, resumed to the same weights after any kill.
 
 Whatever is random in a step (data order, dequantisation noise, flips) is a function of (seed, step), so a resumed
-run needs no state of a random generator: the weights, the optimiser, the average and the step are all there is.
+run needs no state of a random generator: the weights, the optimiser, the average and the step are all there is. It is
+drawn for the whole batch, of which each process takes its share: their number changes nothing but the time it takes.
 """
 
 from __future__ import annotations
@@ -10,24 +11,30 @@ import json
 import math
 import time
 import tomllib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from glowkit import checkpoint
-from glowkit.dataset import Dataset, open_dataset
+from glowkit import checkpoint, distributed, memory
+from glowkit.dataset import MEMORY_LIMIT, Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
 from glowkit.flow import Glow, GlowConfig
 
 STATE, LOG = "state.safetensors", "log.jsonl"
-# What a resumed run may change: its length (before the learning rate begins to fall) and how it is watched.
-FREE = ("steps", "log_every", "checkpoint_every", "held_out")
+# What a resumed run may change: its length (before the learning rate begins to fall), what its steps keep in memory,
+# and how it is watched.
+FREE = ("steps", "memory", "log_every", "checkpoint_every", "held_out")
+# The gradient is off by some ten times as much as the steps undone are (`memory.inversion_error`): by as much, at this
+# limit, as computing in bfloat16 puts it off anyway.
+INVERSION_LIMIT = 0.005
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class Settings:
     clip: float = 1.0  # largest norm of the gradient, of a loss in nats/dim
     average: float = 0.999  # decay of the exponential moving average of the weights
     flip: bool = False  # mirror each image with probability 1/2
+    memory: str = "store"  # what a step keeps for its way back, one of memory.CHAINS
     seed: int = 0
     log_every: int = 50  # steps
     checkpoint_every: int = 500  # steps; held-out bits/dim are measured then too
@@ -75,6 +83,9 @@ def read_config(path: str | Path) -> Config:
         raise GlowkitError(f"{path}: unknown key {min(unknown)}; a config has data, [model] and [training]")
     model = _checked(GlowConfig, content.get("model", {}), f"{path}: [model]")
     training = _checked(Settings, content.get("training", {}), f"{path}: [training]")
+    if training.memory not in memory.CHAINS:
+        choices = ", ".join(memory.CHAINS)
+        raise GlowkitError(f"{path}: [training] memory = {training.memory!r}: it must be one of {choices}")
     if training.checkpoint_every % training.log_every:
         raise GlowkitError(f"{path}: [training] checkpoint_every must be a multiple of log_every")
     return Config(model, training, content.get("data", "faces64"), path)
@@ -99,7 +110,10 @@ def _checked(kind: type, values: dict, where: str):
 
 
 class Trainer:
-    """The model, its optimiser and its average; `trainer(x)` takes one step on a batch and returns its bits/dim."""
+    """The model, its optimiser and its average; `trainer(x)` takes one step on a batch and returns its bits/dim.
+
+    Of several processes each makes one, given the same batches, and begins with the model of the first.
+    """
 
     def __init__(self, model: Glow, settings: Settings) -> None:
         self.model, self.settings, self.step = model, settings, 0
@@ -107,19 +121,26 @@ class Trainer:
         self.parameters = dict(model.named_parameters())
         self.optimiser = torch.optim.Adam(self.parameters.values(), settings.learning_rate, fused=True)
         self.average = AveragedModel(model, multi_avg_fn=self._update_average)
+        self.inverting: bool | None = None  # not known before the first step
+        memory.use(model, settings.memory)
+        self.flow = model
+        if distributed.size() > 1:
+            self.flow = DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x (B, 3, H, W) uint8 -> bits/dim of the batch before the step, a scalar."""
+        """x (B, 3, H, W) uint8 -> bits/dim, before the step, of this process's share of the batch: a scalar."""
         noise = torch.Generator(self.device).manual_seed(self.settings.seed * 1_000_003 + self.step)
         if self.settings.flip:
             mirrored = torch.rand(len(x), generator=noise, device=self.device) < 0.5
             x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
-        v = self.model.dequantise(x, noise)
+        v = distributed.share(self.model.dequantise(x, noise))
         self.optimiser.param_groups[0]["lr"] = self.learning_rate()
         self.optimiser.zero_grad()
         self.model.set_compute_dtype(compute_dtype(self.device))
         try:
-            loss = -self.model.log_prob_of(*self.model(v)).mean() / self.model.dim
+            if self.settings.memory == "invert":
+                self._watch_inversion(v)
+            loss = -self.model.log_prob_of(*self.flow(v)).mean() / self.model.dim
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip)
             if not (loss + norm).isfinite():
@@ -127,9 +148,24 @@ class Trainer:
         finally:
             self.model.set_compute_dtype(None)
         self.optimiser.step()
+        # Fused Adam changes the weights behind autograd's back, and the flow keeps inverses by the weights' version.
+        torch.autograd.graph.increment_version(self.parameters.values())
         self.average.update_parameters(self.model)
         self.step += 1
         return loss.detach() / math.log(2)
+
+    def _watch_inversion(self, v: Tensor) -> None:
+        """Now and then: invert while that gives back what went in, else recompute."""
+        if self.inverting is not None and self.step % self.settings.checkpoint_every:
+            return
+        error, before = float(distributed.largest(memory.inversion_error(self.model, v))), self.inverting
+        self.inverting = error <= INVERSION_LIMIT
+        memory.use(self.model, "invert" if self.inverting else "recompute")
+        if self.inverting != before and not self.inverting and distributed.rank() == 0:
+            tqdm.write(
+                f"step {self.step}: inverted, the steps of a level are off by {error:.1e} of their input, more than "
+                f"{INVERSION_LIMIT}: recomputing them instead"
+            )
 
     def _update_average(self, averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
         # A young average follows closely, so that a short run is not averaged with its own beginning.
@@ -200,9 +236,23 @@ def batch_indices(step: int, n: int, settings: Settings) -> Tensor:
 def load_images(dataset: Dataset, indices: np.ndarray, what: str) -> Tensor:
     """uint8 (n, 3, H, W), with a progress bar: all in memory, 12 kB an image at 64 px."""
     images = torch.empty(len(indices), 3, dataset.size, dataset.size, dtype=torch.uint8)
-    for start in tqdm(range(0, len(indices), 1000), desc=what, unit="k images", leave=False):
+    hidden = distributed.rank() > 0
+    for start in tqdm(range(0, len(indices), 1000), desc=what, unit="k images", leave=False, disable=hidden):
         images[start : start + 1000] = dataset.images(indices[start : start + 1000])
     return images
+
+
+def training_images(dataset: Dataset, indices: np.ndarray, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Positions (B,) in the training split -> images, uint8 (B, 3, H, W), on the device.
+
+    They are held there where they take no more than a quarter of its memory (of a CPU, 4 GiB); else the data set is
+    asked for each batch, which takes no time where it is mapped from disk (`glowkit crop --packed`).
+    """
+    limit = torch.cuda.mem_get_info(device)[1] // 4 if device.type == "cuda" else MEMORY_LIMIT
+    if len(indices) * 3 * dataset.size**2 > limit:
+        return lambda where: dataset.images(indices[where]).to(device)
+    held = load_images(dataset, indices, f"{dataset.name}: training images").to(device)
+    return lambda where: held[where.to(device)]
 
 
 def held_out_bits(model: Glow, images: Tensor, seed: int = 0) -> float:
@@ -212,6 +262,7 @@ def held_out_bits(model: Glow, images: Tensor, seed: int = 0) -> float:
     return float(model.bits_per_dim(images, noise).double().mean())
 
 
+@distributed.processes()
 def train(
     config: str | Path | Config,
     data: str | Path | None = None,
@@ -219,68 +270,84 @@ def train(
     resume: bool = False,
     device: str | None = None,
 ) -> Path:
-    """Trains as a config file says and returns the run's folder.
+    """Trains as a config file says and returns the run's folder; under torchrun, with all its processes.
 
     The folder (default runs/NAME) holds state.safetensors (to resume), log.jsonl (a line every `log_every` steps),
-    and the averaged model as `glowkit.load` reads it, each replaced whole at every checkpoint.
+    and the averaged model as `glowkit.load` reads it, each replaced whole at every checkpoint. All processes must
+    see it, and the data.
     """
     config = config if isinstance(config, Config) else read_config(config)
     settings, path = config.training, Path(out or Path("runs") / config.path.stem)
     if (path / STATE).exists() and not resume:
         raise GlowkitError(f"{path}: it holds a run already; continue it with --resume or give another --out")
+    processes, lead = distributed.size(), distributed.rank() == 0
+    if settings.batch % processes:
+        raise GlowkitError(
+            f"{config.path}: [training] batch = {settings.batch} cannot be shared equally by {processes} processes"
+        )
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     config = replace(config, data=str(data or config.data))
-    dataset = open_dataset(config.data, size=config.model.image_size)
-    indices = dataset.subset("train")
-    if len(indices) < settings.batch:
-        raise GlowkitError(f"{dataset.name}: {len(indices)} training images, fewer than a batch of {settings.batch}")
-    images = load_images(dataset, indices, f"{dataset.name}: training images").to(device)
-    held_out = load_images(dataset, dataset.subset("valid")[: settings.held_out], "held-out images").to(device)
+    with distributed.first_here():
+        dataset = open_dataset(config.data, size=config.model.image_size)
+        indices = dataset.subset("train")
+        if len(indices) < settings.batch:
+            raise GlowkitError(
+                f"{dataset.name}: {len(indices)} training images, fewer than a batch of {settings.batch}"
+            )
+        images = training_images(dataset, indices, device)
+        held_out = dataset.subset("valid")[: settings.held_out if lead else 0]
+        held_out = load_images(dataset, held_out, "held-out images").to(device)
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        model = Glow(config.model)
-    trainer = Trainer(model.to(device), settings)
-    if (path / STATE).exists():
-        _resume(trainer, path, config)
-    else:
+        model = Glow(config.model).to(device)
+    resumed = (path / STATE).exists()
+    if lead and not resumed:
+        n = min(256, 256 * 64 // config.model.image_size, len(indices))  # in float32, none of it in parts
         noise = torch.Generator(device).manual_seed(settings.seed)
-        model.initialise(images[batch_indices(0, len(images), Settings(batch=min(256, len(images))))], noise)
-    path.mkdir(parents=True, exist_ok=True)
-    _truncate_log(path / LOG, trainer.step)
-    _run(trainer, images, held_out, path, config)
+        model.initialise(images(batch_indices(0, len(indices), Settings(batch=n))), noise)
+    trainer = Trainer(model, settings)
+    if resumed:
+        _resume(trainer, path, config)
+    if lead:
+        path.mkdir(parents=True, exist_ok=True)
+        _truncate_log(path / LOG, trainer.step)
+        precision = str(compute_dtype(device) or torch.float32).removeprefix("torch.")
+        print(
+            f"{path.name}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, D = {model.dim}, "
+            f"{len(indices)} images, {processes} x {device.type}, coupling nets in {precision}"
+        )
+    _run(trainer, images, len(indices), held_out, path, config)
     return path
 
 
-def _run(trainer: Trainer, images: Tensor, held_out: Tensor, path: Path, config: Config) -> None:
-    settings, losses, since = config.training, [], time.perf_counter()
-    parameters = sum(p.numel() for p in trainer.parameters.values())
-    precision = str(compute_dtype(trainer.device) or torch.float32).removeprefix("torch.")
-    print(
-        f"{path.name}: {parameters / 1e6:.2f} M parameters, D = {trainer.model.dim}, {len(images)} images, "
-        f"{trainer.device.type}, coupling nets in {precision}"
-    )
-    bar = tqdm(total=settings.steps, initial=trainer.step, unit="step", desc=path.name)
+def _run(
+    trainer: Trainer, images: Callable[[Tensor], Tensor], n: int, held_out: Tensor, path: Path, config: Config
+) -> None:
+    settings, lead, losses, since = config.training, distributed.rank() == 0, [], time.perf_counter()
+    bar = tqdm(total=settings.steps, initial=trainer.step, unit="step", desc=path.name, disable=not lead)
     try:
         while trainer.step < settings.steps:
-            where = batch_indices(trainer.step, len(images), settings).to(images.device)
-            losses.append(trainer(images[where]))
+            losses.append(trainer(images(batch_indices(trainer.step, n, settings))))
             bar.update()
             at_checkpoint = trainer.step % settings.checkpoint_every == 0 or trainer.step == settings.steps
             if trainer.step % settings.log_every == 0 or at_checkpoint:
+                bits = torch.stack(losses).double().mean() / distributed.size()
+                distributed.add_up(bits)
                 seconds = time.perf_counter() - since
                 line = {
                     "step": trainer.step,
-                    "bits_per_dim": float(torch.stack(losses).double().mean()),
+                    "bits_per_dim": float(bits),
                     "images_per_s": round(len(losses) * settings.batch / seconds, 1),
                     "seconds": round(seconds, 1),
                 }
                 if at_checkpoint and len(held_out):
                     line["held_out_bits_per_dim"] = held_out_bits(trainer.average.module, held_out)
-                _log(path / LOG, line)
+                if lead:
+                    _log(path / LOG, line)
                 bar.set_postfix({k: f"{v:.3f}" for k, v in line.items() if k.endswith(("dim", "_s"))})
                 losses, since = [], time.perf_counter()
-            if at_checkpoint:
+            if at_checkpoint and lead:
                 _save(trainer, path, config)
     except KeyboardInterrupt:
         raise GlowkitError(f"{path}: stopped at step {trainer.step}; --resume goes on from its checkpoint") from None

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from glowkit import checkpoint, training
+from glowkit import checkpoint, memory, training
 from glowkit.dataset import Dataset
 from glowkit.errors import GlowkitError
 from glowkit.flow import Glow, GlowConfig
@@ -83,7 +83,7 @@ def test_the_average_is_the_exponential_moving_average_and_is_what_is_saved(toy,
 
 def test_it_learns_and_the_log_says_so(toy, tmp_path):
     out = training.train(training.Config(MODEL, training.Settings(**SETTINGS)), out=tmp_path / "run")
-    lines = [json.loads(line) for line in (out / training.LOG).read_text().splitlines()]
+    lines = log_of(out)
     assert [line["step"] for line in lines] == [10, 20, 30, 40, 50, 60]
     assert lines[-1]["bits_per_dim"] < lines[0]["bits_per_dim"] - 0.5
     held_out = toy_dataset().images(toy_dataset().subset("valid"))
@@ -92,18 +92,43 @@ def test_it_learns_and_the_log_says_so(toy, tmp_path):
 
 
 RUN = """
-import sys
+import json, sys
+import click
 sys.path.insert(0, {tests!r})
 import test_training as t
-from glowkit import training
+from glowkit import cli, training
 training.open_dataset = lambda name, size: t.toy_dataset(size)
-training.train(training.Config(t.MODEL, training.Settings(**t.SETTINGS)), out={out!r}, resume=True)
+
+@cli.app.command()
+@click.argument("out")
+@click.argument("settings")
+def toy(out, settings):
+    settings = t.SETTINGS | json.loads(settings)
+    if settings.pop("exact", False):
+        training.compute_dtype = lambda device: None
+    stop, save = settings.pop("stop", 0), training._save
+    def save_and_stop(trainer, *where):
+        save(trainer, *where)
+        if trainer.step == stop:
+            raise KeyboardInterrupt
+    training._save = save_and_stop
+    training.train(training.Config(t.MODEL, training.Settings(**settings)), out=out, resume=True)
+
+cli.app(["toy", *sys.argv[1:]])
 """
 
 
-def start(out: Path) -> subprocess.Popen:
-    code = RUN.format(tests=str(Path(__file__).parent), out=str(out))
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+def start(out: Path, processes: int = 0, **settings) -> subprocess.Popen:
+    """Train on the toy data in a process of its own, or with torchrun in several."""
+    script = out.parent / "run.py"
+    script.write_text(RUN.format(tests=str(Path(__file__).parent)))
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes else []
+    command = [sys.executable, *torchrun, str(script), str(out), json.dumps(settings)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def log_of(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / training.LOG).read_text().splitlines()]
 
 
 def test_kill_minus_nine_at_any_point_and_resume_to_the_same_weights(tmp_path):
@@ -124,9 +149,89 @@ def test_kill_minus_nine_at_any_point_and_resume_to_the_same_weights(tmp_path):
     assert start(killed).wait() == 0
     for file in (training.STATE, checkpoint.WEIGHTS):
         assert (whole / file).read_bytes() == (killed / file).read_bytes(), file
-    steps = [[json.loads(line)["step"] for line in (run / training.LOG).read_text().splitlines()]
-             for run in (whole, killed)]
-    assert steps[0] == steps[1]
+    assert [line["step"] for line in log_of(whole)] == [line["step"] for line in log_of(killed)]
+
+
+# In float32: bfloat16 would make more of a sum in another order than the order itself does.
+CURVE = dict(exact=True, flip=True, steps=20, log_every=1, checkpoint_every=10)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A run of one process."""
+    run = tmp_path_factory.mktemp("alone") / "run"
+    assert start(run, **CURVE).wait() == 0
+    return log_of(run)
+
+
+def check_curve(run: Path, alone: list[dict]) -> None:
+    for key, n in (("bits_per_dim", 20), ("held_out_bits_per_dim", 2)):
+        one, other = ([line[key] for line in lines if key in line] for lines in (alone, log_of(run)))
+        assert len(one) == len(other) == n
+        assert other == pytest.approx(one, abs=1e-5)
+
+
+def test_two_processes_draw_the_curve_of_one(alone, tmp_path):
+    process = start(tmp_path / "run", 2, **CURVE)
+    assert process.wait() == 0, process.stderr.read()
+    check_curve(tmp_path / "run", alone)
+
+
+def test_a_run_goes_on_with_another_number_of_processes_and_another_memory(alone, tmp_path):
+    process = start(tmp_path / "run", 2, **CURVE, memory="invert", stop=10)
+    said = [line for line in process.communicate()[1].splitlines() if line.startswith("glowkit: ")]
+    assert process.returncode != 0
+    assert len(said) == 1 and "stopped at step 10" in said[0]
+    process = start(tmp_path / "run", **CURVE, memory="recompute")
+    assert process.wait() == 0, process.stderr.read()
+    check_curve(tmp_path / "run", alone)
+
+
+def test_a_batch_has_equal_shares(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.distributed, "size", lambda: 3)
+    with pytest.raises(GlowkitError, match="batch = 16 cannot be shared equally by 3 processes"):
+        training.train(training.Config(MODEL, training.Settings(**SETTINGS)), out=tmp_path / "run")
+
+
+def test_inverting_is_watched_and_gives_way_to_recomputing(capsys):
+    torch.manual_seed(0)
+    model, x = Glow(MODEL), toy_dataset().images(range(16))
+    model.initialise(x)
+    trainer = training.make_step(model, training.Settings(memory="invert", checkpoint_every=2))
+
+    def chains() -> set:
+        return {level.chain for level in model.levels}
+
+    for step in range(4):
+        trainer(x)
+        assert chains() == {memory.invert}
+        if step == 2:  # after the check at step 2, so that the next one, at step 4, is the first to see it
+            with torch.no_grad():
+                model.levels[0].steps[1].conv.log_s[0] = -25.0
+    assert capsys.readouterr().out == ""
+    trainer(x)
+    assert chains() == {memory.recompute}
+    assert "step 4: inverted, the steps of a level are off by" in capsys.readouterr().out
+
+
+def test_a_decode_after_a_step_is_of_the_new_weights():
+    torch.manual_seed(0)
+    model, x = Glow(MODEL), toy_dataset().images(range(16))
+    model.initialise(x)
+    trainer = training.make_step(model, training.Settings(warmup=1, learning_rate=0.01))
+    for _ in range(2):
+        trainer(x)
+        assert torch.allclose(model.decode(model.encode(x)), model.quantise(x), atol=1e-4)
+
+
+def test_images_that_do_not_fit_in_memory_are_read_as_they_are_needed(monkeypatch):
+    data, indices, where = toy_dataset(), toy_dataset().subset("train"), torch.tensor([7, 3, 200])
+    held = training.training_images(data, indices, torch.device("cpu"))
+    monkeypatch.setattr(training, "MEMORY_LIMIT", 1000)
+    monkeypatch.setattr(training, "load_images", None)
+    read = training.training_images(data, indices, torch.device("cpu"))
+    assert torch.equal(read(where), held(where))
+    assert torch.equal(read(where), data.images(indices[where]))
 
 
 def test_the_guard_names_the_layer_and_keeps_the_weights():
@@ -175,6 +280,7 @@ def test_a_run_is_not_overwritten_nor_continued_with_other_settings(toy, tmp_pat
         ("[model]\nlevles = 2", "levles: no such setting; there are image_size, levels"),
         ("[model]\nlevels = 'two'", "must be of type int"),
         ("[training]\nbatch = 0", "must be positive"),
+        ("[training]\nmemory = 'little'", "must be one of store, recompute, invert"),
         ("[training]\nlearning_rate = true", "must be of type float"),
         ("[training]\nlog_every = 30\ncheckpoint_every = 100", "multiple of log_every"),
     ],
