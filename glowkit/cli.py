@@ -158,11 +158,12 @@ def publish(run: Path, out: Path) -> None:
 @app.command()
 @click.argument("checkpoint")
 @click.option("--data", help="faces64 or the path of a CelebA tree, instead of the training data.")
-def study(checkpoint: str, data: str | None) -> None:
-    """Encode a data set with the model CHECKPOINT and keep its statistics beside it."""
+@click.option("--n", default=12_000, help="How many training images; where there are fewer, all.")
+def study(checkpoint: str, data: str | None, n: int) -> None:
+    """Encode a data set with the model CHECKPOINT and keep its statistics beside it. torchrun shares the work."""
     from glowkit import study
 
-    click.echo(study.make(checkpoint, data=data))
+    click.echo(study.make(checkpoint, data=data, n=_positive("--n", n)))
 
 
 @app.command()

@@ -1,13 +1,15 @@
 """What a data set looks like through a model: one streaming pass for means and class means, one for projections.
 
-Memory is O(attributes x D), never O(images x D): at 256 px and 40 attributes about 250 MB, for any number of images.
-The first pass reads training images, the second held-out ones, so that no direction is judged on what made it. A third
-reads the held-out ones again, to ask on which side of the origin they are.
+Memory is O(attributes x D), never O(images x D): see `moments`. The first pass reads training images, the second
+held-out ones, so that no direction is judged on what made it. A third reads the held-out ones again, to ask on which
+side of the origin they are. Every process of torchrun takes a share of each pass.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,58 +18,15 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from glowkit import checkpoint
+from glowkit import checkpoint, distributed
 from glowkit.dataset import Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.flow import Glow
+from glowkit.moments import ClassSums
 
 FILE = "study.safetensors"
 SPACES = ("latent", "pixel")
 BATCH = 64  # images encoded at a time
-
-
-class ClassSums:
-    """Streaming first and second moments of vectors (D,), and their sums within the positives of each attribute.
-
-    Sums are kept apart for even and odd images, so that each class mean comes with an independent replicate.
-    """
-
-    def __init__(self, attributes: int, dim: int) -> None:
-        self.count = torch.zeros(2, dtype=torch.float64)
-        self.total = torch.zeros(2, dim, dtype=torch.float64)
-        self.square = torch.zeros(dim, dtype=torch.float64)
-        self.class_count = torch.zeros(2, attributes, dtype=torch.float64)
-        self.class_total = torch.zeros(2, attributes, dim, dtype=torch.float64)
-
-    def add(self, vectors: Tensor, labels: Tensor, half: Tensor) -> None:
-        """vectors (B, D); labels (B, A) bool; half (B,) 0 or 1, which replicate each image belongs to."""
-        vectors = vectors.double().cpu()
-        self.square += vectors.square().sum(0)
-        for h in (0, 1):
-            here = half == h
-            y = labels[here].double()
-            self.count[h] += here.sum()
-            self.total[h] += vectors[here].sum(0)
-            self.class_count[h] += y.sum(0)
-            self.class_total[h] += y.T @ vectors[here]
-
-    def mean(self) -> Tensor:
-        """(D,)"""
-        return self.total.sum(0) / self.count.sum()
-
-    def variance(self) -> Tensor:
-        """(D,), of the images about their mean."""
-        return self.square / self.count.sum() - self.mean().square()
-
-    def class_mean(self) -> Tensor:
-        """(A, D), mean of the positives of each attribute; in float16, which is far finer than they are certain."""
-        return (self.class_total.sum(0) / self.class_count.sum(0)[:, None]).half()
-
-    def reliability(self) -> Tensor:
-        """(A,), cosine between the directions (mean+ - mean-) that the two halves give independently."""
-        positive = self.class_total / self.class_count[..., None]
-        negative = (self.total[:, None] - self.class_total) / (self.count[:, None] - self.class_count)[..., None]
-        return torch.cosine_similarity(*(positive - negative), dim=1)
 
 
 @dataclass(frozen=True)
@@ -139,30 +98,38 @@ class Study:
         return ((mean - p * class_means[i]) / (1 - p)).astype(np.float32)
 
 
+@distributed.processes()
 def make(
     name: str | Path, data: str | Path | None = None, n: int = 12_000, held_out: int = 2_000, seed: int = 0
 ) -> Path:
     """Studies a model on `n` training and `held_out` test images of a data set; writes study.safetensors beside it.
 
-    The data set is the one the model was trained on unless `data` names another.
+    The data set is the one the model was trained on unless `data` names another. Under torchrun the processes share
+    the images, and the first writes.
     """
-    folder, model = checkpoint.folder_of(name), checkpoint.load(name)
+    folder, model = checkpoint.folder_of(name), checkpoint.load(name, "cuda" if torch.cuda.is_available() else "cpu")
     data = str(data or checkpoint.data_of(name))
     dataset = open_dataset(data, size=model.config.image_size)
     training, test = dataset.subset("train")[:n], dataset.subset("test")[:held_out]
     if not len(training) or not len(test):
-        raise GlowkitError(f"{dataset.name}: a study needs training and test images, there are "
-                           f"{len(training)} and {len(test)}")
+        raise GlowkitError(
+            f"{dataset.name}: a study needs training and test images, there are {len(training)} and {len(test)}"
+        )
+    half = halves(dataset, test)
     sums = class_sums(model, dataset, training)
-    tensors = {"counts": sums["latent"].class_count.sum(0), "reliability": sums["latent"].reliability()}
-    tensors["variance"] = sums["latent"].variance()
+    tensors = project(model, dataset, test, sums, half, seed)
+    tensors["along_mean"] = sides(model, dataset, test, half, tensors["half.mean"], seed)
+    if distributed.rank() > 0:
+        return folder / FILE
     for space in SPACES:
         tensors[f"{space}.mean"] = sums[space].mean()
         tensors[f"{space}.class_mean"] = sums[space].class_mean()
-    half = halves(dataset, test)
-    tensors |= project(model, dataset, test, sums, half, seed)
+    tensors["counts"] = sums["latent"].class_count()
+    tensors["variance"] = sums["latent"].variance()
+    tensors["reliability"] = sums["latent"].reliability()
     tensors["half"] = half.to(torch.uint8)
-    tensors["along_mean"] = sides(model, dataset, test, half, tensors["half.mean"], seed)
+    tensors["held_out"] = torch.from_numpy(test.astype(np.int64))
+    tensors["labels"] = _labels(dataset)[test]
     if dataset.identities is not None:
         tensors["identities"] = torch.from_numpy(dataset.identities[test].astype(np.int64))
     tensors = {k: t.float() if t.dtype == torch.float64 else t for k, t in tensors.items()}
@@ -173,13 +140,15 @@ def make(
 
 def class_sums(model: Glow, dataset: Dataset, indices: np.ndarray) -> dict[str, ClassSums]:
     """The first pass: latents at bin centres, and the pixels themselves, of the images at `indices`."""
-    sums = {space: ClassSums(len(dataset.attributes), model.dim) for space in SPACES}
-    labels = torch.from_numpy(np.asarray(dataset.labels, bool))
-    for where in _batches(indices, "class means"):
-        x = dataset.images(where)
+    labels, device = _labels(dataset), next(model.parameters()).device
+    sums = {space: ClassSums(labels.shape[1], model.dim, device) for space in SPACES}
+    for rows, x in _batches(dataset, indices, "class means"):
+        where = indices[rows]
         half = torch.from_numpy(where % 2)
         sums["latent"].add(model.encode(x), labels[where], half)
         sums["pixel"].add(model.quantise(x).flatten(1), labels[where], half)
+    for space in SPACES:
+        sums[space].merge()
     return sums
 
 
@@ -194,44 +163,43 @@ def halves(dataset: Dataset, indices: np.ndarray) -> Tensor:
     return half
 
 
-def sides(model: Glow, dataset: Dataset, indices: np.ndarray, half: Tensor, means: Tensor, seed: int) -> Tensor:
-    """The third pass: the latents with noise of the second (m,), each on the mean of the half that it is not in."""
-    lines = torch.nn.functional.normalize(means.flip(0), dim=1)
-    noise, along, rows = torch.Generator().manual_seed(seed), [], iter(half.split(BATCH))
-    for where in _batches(indices, "sides"):
-        z = model.encode(dataset.images(where), noise).cpu().double()
-        along.append((z * lines[next(rows)]).sum(1))
-    return torch.cat(along)
-
-
 def project(
     model: Glow, dataset: Dataset, indices: np.ndarray, sums: dict[str, ClassSums], half: Tensor, seed: int
 ) -> dict[str, Tensor]:
     """The second pass: of the images at `indices`, projections on every direction, norms by level, means of halves."""
-    lines = {}
+    lines, m, device = {}, len(indices), next(model.parameters()).device
     for space in SPACES:
-        positive, p = sums[space].class_mean().double(), sums[space].class_count.sum(0) / sums[space].count.sum()
-        negative = (sums[space].mean() - p[:, None] * positive) / (1 - p)[:, None]
-        lines[f"{space}.opposite"], lines[f"{space}.zero"] = positive - negative, positive
-    lines = {key: torch.nn.functional.normalize(line, dim=1).float() for key, line in lines.items()}
-    noise = torch.Generator().manual_seed(seed)
-    parts: dict[str, list[Tensor]] = {}
-    totals, rows = torch.zeros(2, model.dim, dtype=torch.float64), iter(half.split(BATCH))
-    for where in _batches(indices, "projections"):
-        x = dataset.images(where)
-        vectors = {"latent": model.encode(x).cpu(), "pixel": model.quantise(x).flatten(1).cpu()}
-        found = {f"projection.{key}": vectors[key.split(".")[0]] @ line.T for key, line in lines.items()}
-        noisy = model.encode(x, noise).cpu()
-        totals.index_add_(0, next(rows), noisy.double())
-        for key, z in (("centres", vectors["latent"]), ("noise", noisy)):
-            found[f"norms.{key}"] = torch.stack([z[:, where_].norm(dim=1) for where_ in model.level_slices], 1)
-        for key, value in found.items():
-            parts.setdefault(key, []).append(value)
-    result = {key: torch.cat(values) for key, values in parts.items()}
-    result["half.mean"] = totals / torch.bincount(half, minlength=2)[:, None]
-    result["held_out"] = torch.from_numpy(indices.astype(np.int64))
-    result["labels"] = torch.from_numpy(np.asarray(dataset.labels, bool)[indices])
-    return result
+        positive, mean = sums[space].class_mean().double(), sums[space].mean()
+        p = sums[space].class_count() / sums[space].count[:, 0].sum()
+        # mean+ - mean- = (mean+ - mean) / (1 - p), since mean = p mean+ + (1 - p) mean-
+        for kind, line in (("opposite", (positive - mean) / (1 - p)[:, None]), ("zero", positive)):
+            lines[f"{space}.{kind}"] = torch.nn.functional.normalize(line, dim=1).float()
+    noisy = ClassSums(0, model.dim, device)
+    found = {f"projection.{key}": torch.zeros(m, len(line), device=device) for key, line in lines.items()}
+    found |= {f"norms.{key}": torch.zeros(m, len(model.level_slices), device=device) for key in ("centres", "noise")}
+    for rows, x in _batches(dataset, indices, "projections"):
+        vectors = {"latent": model.encode(x), "pixel": model.quantise(x).flatten(1)}
+        for key, line in lines.items():
+            found[f"projection.{key}"][rows] = vectors[key.split(".")[0]] @ line.T
+        z = model.encode(x, _noise(seed, rows, device))
+        noisy.add(z, torch.zeros(len(z), 0), half[rows])
+        for key, latents in (("centres", vectors["latent"]), ("noise", z)):
+            norms = [latents[:, level].norm(dim=1) for level in model.level_slices]
+            found[f"norms.{key}"][rows] = torch.stack(norms, 1)
+    noisy.merge()
+    distributed.add_up(*found.values())
+    return found | {"half.mean": noisy.half_means()}
+
+
+def sides(model: Glow, dataset: Dataset, indices: np.ndarray, half: Tensor, means: Tensor, seed: int) -> Tensor:
+    """The third pass: the latents with noise of the second (m,), each on the mean of the half that it is not in."""
+    lines = torch.nn.functional.normalize(means.flip(0), dim=1)
+    along = torch.zeros(len(indices)).to(lines)
+    for rows, x in _batches(dataset, indices, "sides"):
+        z = model.encode(x, _noise(seed, rows, lines.device))
+        along[rows] = (z * lines[half[rows]]).sum(1)
+    distributed.add_up(along)
+    return along
 
 
 def open_study(name: str | Path) -> Study:
@@ -261,8 +229,7 @@ def open_study(name: str | Path) -> Study:
             along_mean=arrays["along_mean"],
             norms={key: arrays[f"norms.{key}"] for key in ("centres", "noise")},
             projections={
-                space: {kind: arrays[f"projection.{space}.{kind}"] for kind in ("opposite", "zero")}
-                for space in SPACES
+                space: {kind: arrays[f"projection.{space}.{kind}"] for kind in ("opposite", "zero")} for space in SPACES
             },
             _class_means=arrays["latent.class_mean"],
             _pixel_class_means=arrays["pixel.class_mean"],
@@ -272,9 +239,29 @@ def open_study(name: str | Path) -> Study:
         raise GlowkitError(f"{path}: not a study ({error}); make it again with `glowkit study {name}`") from None
 
 
-def _batches(indices: np.ndarray, what: str):
-    """The indices BATCH at a time, with a progress bar counting images."""
-    with tqdm(total=len(indices), desc=what, unit="image") as bar:
-        for start in range(0, len(indices), BATCH):
-            yield indices[start : start + BATCH]
-            bar.update(len(indices[start : start + BATCH]))
+def _labels(dataset: Dataset) -> Tensor:
+    return torch.from_numpy(np.asarray(dataset.labels, bool))
+
+
+def _noise(seed: int, rows: slice, device: torch.device) -> torch.Generator:
+    """Of a batch: the same whichever process has it, and the same in each pass."""
+    return torch.Generator(device).manual_seed(seed * 1_000_003 + rows.start)
+
+
+def _batches(dataset: Dataset, indices: np.ndarray, what: str) -> Iterator[tuple[slice, Tensor]]:
+    """This process's share of the images at `indices`, BATCH at a time: rows of `indices`, images (B, 3, H, W).
+
+    Batches are cut before they are dealt out, so that no number depends on how many processes there are. The next one
+    is read while the caller works on this one. A progress bar counts the images of the first process.
+    """
+    rank, size = distributed.rank(), distributed.size()
+    batches = [slice(start, min(start + BATCH, len(indices))) for start in range(0, len(indices), BATCH)]
+    share = batches[rank * len(batches) // size : (rank + 1) * len(batches) // size]
+    total = sum(rows.stop - rows.start for rows in share)
+    with ThreadPoolExecutor(1) as reader, tqdm(total=total, desc=what, unit="image", disable=rank > 0) as bar:
+        ahead = (reader.submit(dataset.images, indices[rows]) for rows in share)
+        coming = next(ahead, None)
+        for rows in share:
+            x, coming = coming.result(), next(ahead, None)
+            yield rows, x
+            bar.update(len(x))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from glowkit import gaussianity as g
-from glowkit import intervals, study
+from glowkit import intervals, moments
 from glowkit.errors import GlowkitError
 
 
@@ -141,7 +141,7 @@ def test_along_training_mean_is_the_projection_on_it():
     rng, dim = np.random.default_rng(9), 40
     training, held_out = (rng.standard_normal((n, dim)).astype(np.float32) + 0.3 for n in (300, 50))
     labels = rng.random((300, 3)) < (0.2, 0.6, 0.9)
-    sums = study.ClassSums(3, dim)
+    sums = moments.ClassSums(3, dim)
     sums.add(torch.from_numpy(training), torch.from_numpy(labels), torch.arange(300) % 2)
     positive, p = sums.class_mean().double(), torch.from_numpy(labels.mean(axis=0))[:, None]
     difference = positive - (sums.mean() - p * positive) / (1 - p)
