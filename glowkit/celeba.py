@@ -6,6 +6,7 @@ that is there has a line for it. Each list may be absent; `celeba_check` says wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,7 @@ ALIGNED_EYES = ((69.4, 111.4), (107.8, 111.4))  # mean eye places in img_align_c
 LANDMARK_COLUMNS = [
     f"{point}_{axis}" for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"
 ]
+ABSENT = f"listed in {ATTRIBUTE_FILE} but absent"
 SPLITS = ("train", "valid", "test")  # as numbered in the partition file
 
 
@@ -86,9 +88,21 @@ class Tree:
     files: list[File]
     image_size: tuple[int, int] | None  # of every image, where they are aligned
     unused: dict[str, list[str]]  # a reason and the names of the images that are not in the tree for it
+    cut: str  # which zip was cut short, and where; "" for none
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def wrong(self, faults: Sequence[str]) -> str:
+        """In one line, which of its images are faulty, given what is wrong with each, and what a cut zip lacks; "" if
+        nothing is wrong."""
+        said = [self.cut] if self.cut else []
+        if self.cut and ABSENT in self.unused:
+            said.append(f"{len(self.unused[ABSENT]):,} images {ABSENT}, the first: {self.unused[ABSENT][0]}")
+        if faults:
+            more = "; ..." if len(faults) > 3 else ""
+            said.append(f"{len(faults):,} of {len(self):,} images are faulty ({'; '.join(faults[:3])}{more})")
+        return "; ".join(said)
 
     def crop(self, i: int, size: int, padding: str = "edge") -> torch.Tensor:
         """Image i, eye-aligned: uint8 (3, size, size). Errors name the file."""
@@ -109,15 +123,16 @@ class Tree:
         return open_packed(self.files[0].name), np.array([file.row for file in self.files])
 
 
-def read(path: str | Path, kind: str | None = None) -> Tree:
+def read(path: str | Path, kind: str | None = None, allow_cut: bool = False) -> Tree:
     """Open the CelebA tree at `path`, a folder or a zip.
 
     kind: "img_celeba" or "img_align_celeba"; by default the in-the-wild images where they and their landmarks are
-    there, since they have the detail for large crops, else the aligned ones. Raises GlowkitError, which names the
-    file and line, if a list is wrong or no image is left.
+    there, since they have the detail for large crops, else the aligned ones. allow_cut: make do with what is left of
+    a zip that was cut short. Raises GlowkitError, which names the file and line, if a list is wrong, a zip is cut
+    short or no image is left.
     """
     path = Path(path)
-    found = find(path)
+    found, cuts = find(path)
     lists = found[""]
     kind = _kind(path, found, kind)
     images = found[kind]
@@ -139,11 +154,16 @@ def read(path: str | Path, kind: str | None = None) -> Tree:
     people = rows(IDENTITY_FILE, lambda values: int(values[0]), "a whole number", 1)
     splits = rows(PARTITION_FILE, _split, "0 (train), 1 (valid) or 2 (test)", 1)
 
+    archives = {file.archive for file in (*images.values(), *lists.values())}
+    cut = "; ".join(f"{archive} is cut short: {left}" for archive, left in cuts.items() if archive in archives)
+    if cut and not allow_cut:
+        raise GlowkitError(f"{cut}; get it again, or crop what is before the cut: glowkit crop --skip-faulty")
+
     others = {LANDMARK_FILES[kind]: points, IDENTITY_FILE: people, PARTITION_FILE: splits}
     others = {name: values for name, values in others.items() if values is not None}
     names = [name for name in labels if name in images]
     unused = {
-        f"listed in {ATTRIBUTE_FILE} but absent": [name for name in labels if name not in images],
+        ABSENT: [name for name in labels if name not in images],
         f"without a line in {ATTRIBUTE_FILE}": [name for name in images if name not in labels],
     }
     for list_name, values in others.items():
@@ -170,6 +190,7 @@ def read(path: str | Path, kind: str | None = None) -> Tree:
         files=files,
         image_size=image_size,
         unused={reason: which for reason, which in unused.items() if which},
+        cut=cut,
     )
 
 

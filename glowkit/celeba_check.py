@@ -19,10 +19,10 @@ from glowkit.errors import GlowkitError
 def check(path: str | Path, kind: str | None = None) -> Iterator[str]:
     """Open the tree at `path`, decode every image, and say line by line what is there and what can be done with it.
 
-    Raises GlowkitError at once if a list is wrong, and at the end if images are faulty.
+    Raises GlowkitError at once if a list is wrong, and at the end if images are faulty or a zip was cut short.
     """
     path = Path(path)
-    tree = read(path, kind)
+    tree = read(path, kind, allow_cut=True)
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
         found = tqdm(pool.map(_fault, tree.files), "reading images", len(tree), unit="image", leave=False)
         faults = [fault for fault in found if fault]
@@ -30,12 +30,8 @@ def check(path: str | Path, kind: str | None = None) -> Iterator[str]:
     yield from _missing(tree)
     yield from _sums(path, len(tree))
     yield from _possible(tree)
-    if faults:
-        raise GlowkitError(
-            f"{len(faults):,} of {len(tree):,} images are faulty: {'; '.join(faults[:3])}"
-            f"{'; ...' if len(faults) > 3 else ''}; repair them, or use the others: "
-            "glowkit crop leaves faulty images out with --skip-faulty"
-        )
+    if wrong := tree.wrong(faults):
+        raise GlowkitError(f"{wrong}; get them again, or use the others: glowkit crop --skip-faulty")
 
 
 def _fault(file: File) -> str | None:

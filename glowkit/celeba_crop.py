@@ -26,7 +26,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from glowkit.alignment import EYES, PADDINGS, check_size
-from glowkit.celeba import File, Tree, crop_file, read, write_annotations
+from glowkit.celeba import ABSENT, File, Tree, crop_file, read, write_annotations
 from glowkit.celeba_files import PACKED
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
@@ -73,28 +73,32 @@ def crop_tree(
     Images keep their names, and the name's suffix decides the format (JPEG at quality 95 without chroma subsampling,
     PNG, ...); `packed` makes one array of them instead, which training maps from disk. Returns how many crops there
     are, under "crops", and how many have each of the problems listed in the file `REPORT`. Raises GlowkitError if
-    `out` exists, anything in `src` is wrong, or a faulty image would be missing; with `skip_faulty` it is left out.
+    `out` exists, anything in `src` is wrong, or an image would be missing because it is faulty or its zip was cut
+    short; with `skip_faulty` it is left out.
     """
     check_size(size)
     if padding not in PADDINGS:
         raise GlowkitError(f"padding {padding!r}: choose one of {', '.join(PADDINGS)}")
-    tree, out = read(src, kind), Path(out)
+    tree, out = read(src, kind, allow_cut=True), Path(out)
     if out.exists():
         raise GlowkitError(f"{out}: exists already; name a new folder")
     part = out.with_name(out.name + ".part")
-    _begin(part, f"{size} x {size} pixels of {tree.kind}, padding {padding}, {'packed' if packed else 'files'}\n")
+    eyes = "at their fixed place" if tree.landmarks is None else "as listed"
+    form = "packed" if packed else "files"
+    _begin(part, f"{size} x {size} pixels of {tree.kind}, eyes {eyes}, padding {padding}, {form}\n")
     try:
         with (_Array if packed else _Folder)(part, size) as store:
             faults = _crop_missing(tree, store, part / REPORT, size, padding, packed)
-            faulty = [f"{name}: {fault}" for name, fault in faults.items()]
+            wrong = tree.wrong(list(faults.values()))
             if not store.names:
-                raise GlowkitError(f"{src}: no image can be cropped, the first: {faulty[0]}")
-            if faulty and not skip_faulty:
+                raise GlowkitError(f"{src}: no image can be cropped: {wrong}")
+            if wrong and not skip_faulty:
                 raise GlowkitError(
-                    f"{len(faulty):,} of {len(tree):,} images are faulty ({'; '.join(list(faults.values())[:3])}"
-                    f"{'; ...' if len(faulty) > 3 else ''}); the other {len(store.names):,} crops are kept in {part}: "
-                    "repair and run again, or leave the faulty ones out with --skip-faulty"
+                    f"{wrong}; the other {len(store.names):,} crops are kept in {part}: mend and run again to go on, "
+                    "or do without these images with --skip-faulty"
                 )
+            if tree.cut:
+                faults |= dict.fromkeys(tree.unused.get(ABSENT, ["all after the cut"]), tree.cut)
             store.finish()
         problems = _finish(tree, part, store.names, faults, size)
     except BrokenProcessPool as error:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from glowkit.celeba_zip import CutZip
 from glowkit.errors import GlowkitError
 
 ATTRIBUTE_FILE = "list_attr_celeba.txt"
@@ -79,8 +80,11 @@ class File(NamedTuple):
 
 # Opening a zip of 200,000 members takes a second. Processes must not share one: it has one place in the file.
 @functools.lru_cache(maxsize=16)
-def _open_zip(path: str, process: int) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
+def _open_zip(path: str, process: int) -> zipfile.ZipFile | CutZip:
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile:
+        return CutZip(path)
 
 
 @functools.lru_cache(maxsize=16)
@@ -95,10 +99,12 @@ def open_packed(path: str) -> np.ndarray:
     return pixels
 
 
-def find(path: Path) -> dict[str, dict[str, File]]:
+def find(path: Path) -> tuple[dict[str, dict[str, File]], dict[str, str]]:
     """The files of a tree by name: images under their kind, a key of LANDMARK_FILES, lists under "" by their official
-    names. Raises GlowkitError if there is nothing at the path, or a zip cannot be opened."""
+    names; and the zips that were cut short, each with what is left of it. Raises GlowkitError if there is nothing at
+    the path, or a zip cannot be opened."""
     found: dict[str, dict[str, File]] = {"": {}, **{kind: {} for kind in LANDMARK_FILES}}
+    cut: dict[str, str] = {}
     _open_zip.cache_clear()  # what was at these paths may have changed
     open_packed.cache_clear()
 
@@ -111,12 +117,14 @@ def find(path: Path) -> dict[str, dict[str, File]]:
 
     def add_zip(zip_path: Path) -> None:
         try:
-            members = _open_zip(str(zip_path), os.getpid()).namelist()
+            archive = _open_zip(str(zip_path), os.getpid())
         except (OSError, zipfile.BadZipFile) as error:
             raise GlowkitError(f"{zip_path}: not a zip, or cut short ({error}); get it again") from error
+        if isinstance(archive, CutZip):
+            cut[str(zip_path)] = archive.cut
         # Members may lie in img_align_celeba/ or at the top of an archive named so.
         own = next((kind for kind in LANDMARK_FILES if zip_path.name.startswith(kind)), "")
-        for member in members:
+        for member in archive.namelist():
             add(PurePosixPath(member).parent.name or own, File(member, str(zip_path)))
 
     if path.is_file():
@@ -145,7 +153,7 @@ def find(path: Path) -> dict[str, dict[str, File]]:
             for file in (place / name, (place / name).with_suffix(".csv")):
                 if file.is_file():
                     add("", File(str(file)))
-    return found
+    return found, cut
 
 
 def table(

@@ -283,7 +283,10 @@ def test_faulty_zips_are_named(tree):
     zipped.write_bytes(good[:where] + b"\0" * 50 + good[where + 50 :])
     refused(tree, f"{zipped}: img_align_celeba/{NAMES[1]}", "CRC")
     zipped.write_bytes(good[: len(good) // 2])
-    refused(tree, str(zipped), "cut short")
+    refused(tree, f"{zipped} is cut short", "2 whole files, then img_align_celeba/000005.jpg, which is cut", "--skip")
+    assert celeba.read(tree, allow_cut=True).names == NAMES[:2]
+    zipped.write_bytes(good[:1000])
+    refused(tree, str(zipped), "not a zip, or cut short (no whole file, but img_align_celeba/000001.jpg, which is cut)")
 
 
 # --------------------------------------------------------------------------------- procedural and real trees

@@ -1,10 +1,12 @@
 """What `glowkit celeba check` says of trees that lack this or that."""
 
 import hashlib
+import os
+import shutil
 from pathlib import Path
 
 import pytest
-from celeba_trees import NAMES, edit_line, write_landmarks, write_tree
+from celeba_trees import NAMES, as_zip, edit_line, write_landmarks, write_tree
 
 from glowkit import celeba_facts
 from glowkit.celeba_check import check
@@ -61,7 +63,18 @@ def test_faulty_images_are_counted_last(tree):
         (tree / "img_align_celeba" / NAMES[i]).write_bytes(b"hello")
     lines = check(tree)
     assert next(lines).endswith("2 of them faulty")
-    with pytest.raises(GlowkitError, match=f"2 of 4 images are faulty: .*{NAMES[1]}: .*{NAMES[3]}: .*use the others"):
+    with pytest.raises(GlowkitError, match=f"2 of 4 images are faulty .*{NAMES[1]}: .*{NAMES[3]}: .*use the others"):
+        list(lines)
+
+
+def test_a_zip_cut_short_is_told_last(tree):
+    zipped = as_zip(tree, tree / "img_align_celeba.zip")
+    shutil.rmtree(tree / "img_align_celeba")
+    os.truncate(zipped, zipped.stat().st_size * 2 // 3)
+    lines = check(tree)
+    assert next(lines).startswith("2 images in img_align_celeba")
+    assert next(lines).startswith("2 images listed in list_attr_celeba.txt but absent are not used, the first: 000005")
+    with pytest.raises(GlowkitError, match=f"{zipped} is cut short: 2 whole files, then .*5.jpg, which is cut; 2 imag"):
         list(lines)
 
 

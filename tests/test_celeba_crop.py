@@ -108,6 +108,32 @@ def test_a_faulty_image_in_a_zip_keeps_the_others_and_can_be_repaired(tree, tmp_
         assert contents(out) == contents(tmp_path / "right")
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_zip_cut_short_keeps_what_is_before_the_cut(tree, tmp_path, packed, monkeypatch):
+    zipped = as_zip(tree, tree / "img_align_celeba.zip")
+    shutil.rmtree(tree / "img_align_celeba")
+    crop_tree(tree, tmp_path / "right", 32, packed=packed)
+    good = zipped.read_bytes()
+    zipped.write_bytes(good[: len(good) * 2 // 3])
+    out = tmp_path / "crops"
+    with pytest.raises(GlowkitError) as caught:
+        crop_tree(tree, out, 32, packed=packed)
+    for words in (
+        f"{zipped} is cut short: 2 whole files, then img_align_celeba/{NAMES[2]}, which is cut",
+        f"; 2 images listed in list_attr_celeba.txt but absent, the first: {NAMES[2]}; the other 2 crops are kept",
+    ):
+        assert words in one_line(caught)
+    assert crop_tree(tree, tmp_path / "two", 32, packed=packed, skip_faulty=True) == {"crops": 2, "left out": 2}
+    assert celeba.read(tmp_path / "two").names == NAMES[:2]
+    report = (tmp_path / "two" / "crop_report.csv").read_text()
+    assert f'{NAMES[3]},left out,"{zipped} is cut short' in report
+    zipped.write_bytes(good)
+    make, made = celeba_crop._make, []
+    monkeypatch.setattr(celeba_crop, "_make", lambda job: made.append(job.name) or make(job))
+    assert crop_tree(tree, out, 32, packed=packed)["crops"] == 4 and made == NAMES[2:]
+    assert contents(out) == contents(tmp_path / "right")
+
+
 def test_faulty_images_can_be_left_out(tree, tmp_path):
     picture(100, 218).save(tree / "img_align_celeba" / NAMES[1])
     (tree / "img_align_celeba" / NAMES[2]).write_bytes(b"hello")
