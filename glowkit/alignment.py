@@ -66,31 +66,33 @@ def crop(image: Image.Image, left_eye, right_eye, size: int, padding: str = "edg
             f"outside the {image.width} x {image.height} image"
         )
     image, coarse = _decoded(image, shrink)
-    to_source, origin, corners = to_source / coarse, origin / coarse, corners / coarse
-    # The footprint's mean is a filter of variance (1 + shrink^2 / 2) / 6 source pixels squared, the bilinear kernel's
-    # and the square's. A kernel of coarse pixels is wider, so the square has to be that much narrower.
-    square = math.sqrt(max(0, shrink**2 - 2 * (coarse**2 - 1))) / coarse
-    # A very large face is first averaged over blocks of factor x factor pixels, which bounds the work:
-    # at most 8 source pixels per crop pixel remain.
-    factor = max(1, int(square / 4))
-    tile, low = _tile(image, corners, factor, padding, blur=0.05 * size * shrink / coarse)
+    # From here on in pixels as they are decoded.
+    to_source, origin, corners, shrink = to_source / coarse, origin / coarse, corners / coarse, shrink / coarse
+    # A very large face is averaged over blocks of k x k pixels first, which bounds the work.
+    k = max(1, int(shrink / 4))
+    tile, low = _tile(image, corners, k, padding, blur=0.05 * size * shrink)
     source = torch.from_numpy(tile).permute(2, 0, 1).contiguous()[None].float()  # (1, 3, h, w)
-    if factor > 1:
-        source = F.avg_pool2d(source, factor)
+    if k > 1:
+        source = F.avg_pool2d(source, k)
 
-    # Sample each crop pixel's square at most 0.8 source pixels apart, then average the samples.
-    fewest = 3 if coarse == 1 else 2
-    samples = 1 if shrink <= 1.001 else max(fewest, math.ceil(1.25 * square / factor))
+    samples, width = 1, 0.0
+    if shrink > 1.001:
+        # The footprint's mean is a filter of variance 1 / (6 coarse^2) + shrink^2 / 12, the bilinear kernel's and the
+        # square's. Blocks have (k^2 - 1) / 12 and their kernel k^2 / 6, so the square has to be that much narrower.
+        square = math.sqrt(max(0, shrink**2 + 2 / coarse**2 - 3 * k**2 + 1))
+        # The mean of n x n samples at most a block apart, with the variance of the square (Gauss's rule, for n = 2).
+        samples = max(2, math.ceil(math.hypot(1, square / k)))
+        width = square / shrink / math.sqrt(1 - 1 / samples**2)
     # grid_sample counts the tile from -1 to 1: p_source = low + (width, height) * (v + 1) / 2.
     scale = 2 / np.array([tile.shape[1], tile.shape[0]])
     turn = torch.from_numpy(scale[:, None] * to_source).float()
     shift = torch.from_numpy(scale * (origin - low) - 1).float()
-    within = (torch.arange(samples) + 0.5) / samples - 0.5  # a crop pixel's samples, if the square is all of it
-    u = (torch.arange(size)[:, None] + 0.5 + within * (square * coarse / shrink)).flatten()
+    within = ((torch.arange(samples) + 0.5) / samples - 0.5) * width
+    u = (torch.arange(size)[:, None] + 0.5 + within).flatten()
     grid = torch.empty(1, len(u), len(u), 2)
     for i in (0, 1):
         torch.add(u * turn[i, 0], (u * turn[i, 1] + shift[i])[:, None], out=grid[0, :, :, i])
-    mode = "bicubic" if shrink <= 1.001 else "bilinear"
+    mode = "bicubic" if samples == 1 else "bilinear"
     out = F.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
     if samples > 1:  # avg_pool2d by hand: it takes three times as long
         out = out.unflatten(2, (size, samples)).sum(3)
@@ -107,17 +109,17 @@ def _decoded(image: Image.Image, shrink: float) -> tuple[Image.Image, int]:
     return image if image.mode == "RGB" else image.convert("RGB"), round(width / image.width)
 
 
-def _tile(image: Image.Image, corners: np.ndarray, factor: int, padding: str, blur: float):
-    """The part of the image between the corners in whole blocks, uint8 (h, w, 3), and where its own corner is, x, y.
+def _tile(image: Image.Image, corners: np.ndarray, k: int, padding: str, blur: float):
+    """The part of the image between the corners, in k x k blocks, uint8 (h, w, 3), and where its own corner is, x, y.
 
     blur: pixels beyond the edge at which the blurring of padding "blur" is complete.
     """
     size = np.array(image.size)
     # A margin for the interpolation. It repeats the edge itself, so one block of that is enough.
-    beyond = factor if padding == "edge" else size
-    low = np.maximum(np.floor(corners.min(0)) - 2 * factor, -beyond).astype(int)
-    high = np.minimum(np.ceil(corners.max(0)) + 2 * factor, size + beyond)
-    high = low + factor * np.ceil((high - low) / factor).astype(int)
+    beyond = k if padding == "edge" else size
+    low = np.maximum(np.floor(corners.min(0)) - 2 * k, -beyond).astype(int)
+    high = np.minimum(np.ceil(corners.max(0)) + 2 * k, size + beyond)
+    high = low + k * np.ceil((high - low) / k).astype(int)
     tile = np.array(image.crop(tuple(map(int, (*np.maximum(low, 0), *np.minimum(high, size))))))
     before, after = np.maximum(-low, 0), np.maximum(high - size, 0)
     if not (before.any() or after.any()):

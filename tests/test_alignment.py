@@ -78,7 +78,7 @@ def test_crop_is_the_mean_over_each_pixels_footprint(image, distance):
     left, right = (180 - distance / 2, 140.0), (180 + distance / 2, 152.0)
     ours = celeba.crop(image, left, right, 64).permute(1, 2, 0).numpy()
     error = np.abs(ours - brute_force(image, left, right, 64))
-    assert error.mean() < (2.5 if image is NOISE else 0.6)
+    assert error.mean() < (3.5 if image is NOISE else 0.6)
     assert error.max() < (16 if image is NOISE else 6)
 
 
@@ -130,6 +130,18 @@ def test_a_coarsely_decoded_jpeg_makes_the_same_crop(shrink, coarse):
     shifts = [np.abs(crop[:, :, 4:-4] - np.roll(fine, k, 2)[:, :, 4:-4]).mean() for k in (-1, 0, 1)]
     assert shifts[1] < 0.4 * min(shifts[0], shifts[2])
     assert shifts[0] == pytest.approx(shifts[2], rel=0.1)
+
+
+@pytest.mark.parametrize("shrink", [1.1, 1.5, 1.7, 2.3, 2.7, 3.4])
+def test_few_samples_are_enough_for_photographs(shrink):
+    """Closer to the mean over the footprint than what a JPEG of quality 95 loses."""
+    image = photograph(400)
+    half, middle = 0.258 * 64 / 2 * shrink * np.array([np.cos(0.2), np.sin(0.2)]), np.array([200, 190])
+    exact = brute_force(image, middle - half, middle + half, 64)
+    error = celeba.crop(image, middle - half, middle + half, 64).permute(1, 2, 0).numpy() - exact
+    data = io.BytesIO()
+    Image.fromarray(exact.round().astype(np.uint8)).save(data, "JPEG", quality=95, subsampling=0)
+    assert np.square(error).mean() < np.square(np.asarray(Image.open(data)) - exact).mean()
 
 
 @settings(max_examples=40, deadline=None)
