@@ -141,7 +141,7 @@ def train(config: Path, data: str | None, out: Path | None, resume: bool) -> Non
     """Train the Glow that the file CONFIG (configs/faces64.toml, say) describes."""
     from glowkit import training
 
-    click.echo(training.train(config, data=data, out=out, resume=resume))
+    _say_once(training.train(config, data=data, out=out, resume=resume))
 
 
 @app.command()
@@ -163,7 +163,7 @@ def study(checkpoint: str, data: str | None, n: int) -> None:
     """Encode a data set with the model CHECKPOINT and keep its statistics beside it. torchrun shares the work."""
     from glowkit import study
 
-    click.echo(study.make(checkpoint, data=data, n=_positive("--n", n)))
+    _say_once(study.make(checkpoint, data=data, n=_positive("--n", n)))
 
 
 @app.command()
@@ -294,6 +294,12 @@ def claims(as_json: bool) -> None:
 
 
 # -------------------------------------------------------------------------------------------------- pictures
+
+
+def _say_once(text: object) -> None:
+    """Print a line; of torchrun's processes, in the first alone."""
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(text)
 
 
 def _positive(option: str, n: int) -> int:

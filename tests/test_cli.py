@@ -149,6 +149,9 @@ def test_study(run, tmp_path, tree, model):
             (tmp_path / file.name).write_bytes(file.read_bytes())
     assert run("study", tmp_path, "--data", tree)[0] == 0
     assert glowkit.open_study(tmp_path).attributes == list(faces.ATTRIBUTES)
+    assert run("study", tmp_path, "--data", tree, "--n", 15)[0] == 0
+    assert glowkit.open_study(tmp_path).n == 15
+    assert run("study", tmp_path, "--n", 0)[0] == 1
 
 
 def test_check_certifies_or_fails(run, tmp_path, tree, model):

@@ -134,6 +134,7 @@ def test_two_processes_find_what_one_does(tree, tmp_path, monkeypatch):
     alone, _ = checkpoint.read_tensors(study.make(tree.parent / "model"))
     done = torchrun("study", tmp_path / "two")
     assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [str(tmp_path / "two" / study.FILE)]
     together, _ = checkpoint.read_tensors(tmp_path / "two" / study.FILE)
     assert alone.keys() == together.keys()
     # Added up in another order, float64 sums differ by some 1e-16: not after rounding to what is stored.
