@@ -212,9 +212,10 @@ def test_the_command_prints_both_and_writes_every_number(config, run, tmp_path, 
     assert re.search(r"bits/dim of 10 held-out images, 2 draws of noise +\d\.\d{4} +\d\.\d{4} .*\(n = 10\)", out)
     result = json.loads(file.read_text())
     assert set(result) == {
-        *("command", "machine", "threads", "torch", "date", "config", "speed", "quality", "difference")
+        *("command", "machine", "threads", "torch", "normflows", "date", "config", "speed", "quality", "difference")
     }
     assert result["command"] == "glowkit bench tiny.toml" and result["torch"] == torch.__version__
+    assert result["normflows"] == "1.7.3"
     assert result["config"]["training"]["steps"] == 2
     for name, model in bench.MODELS.items():
         side = result["speed"][name]
@@ -239,6 +240,12 @@ def test_a_peer_without_normflows_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "normflows", None)
     with pytest.raises(GlowkitError, match="pip install normflows==1.7.3"):
         Peer(GlowConfig(8, 1, 1, 4))
+
+
+def test_the_peer_stores_what_ours_inverts(config):
+    config.write_text(TINY.replace("flip", 'memory = "invert"\nflip'))
+    results, _ = bench.quality(training.read_config(config), list(bench.MODELS), CPU)
+    assert all(np.isfinite(side["bits_per_dim"]).all() for side in results.values())
 
 
 @pytest.mark.parametrize(
