@@ -85,8 +85,8 @@ def crop_tree(
     part = out.with_name(out.name + ".part")
     eyes = "at their fixed place" if tree.landmarks is None else "as listed"
     form = "packed" if packed else "files"
-    _begin(part, f"{size} x {size} pixels of {tree.kind}, eyes {eyes}, padding {padding}, {form}\n")
     try:
+        _begin(part, f"{size} x {size} pixels of {tree.kind}, eyes {eyes}, padding {padding}, {form}\n")
         with (_Array if packed else _Folder)(part, size) as store:
             faults = _crop_missing(tree, store, part / REPORT, size, padding, packed)
             wrong = tree.wrong(list(faults.values()))
@@ -114,14 +114,14 @@ def _begin(part: Path, settings: str) -> None:
     """Make the folder, or make sure that what is in it was made with the same settings."""
     part.mkdir(parents=True, exist_ok=True)
     made = part / SETTINGS
-    if any(part.iterdir()):
-        begun = made.read_text() if made.exists() else "something else\n"
-        if begun != settings:
-            raise GlowkitError(
-                f"{part}: was begun with {begun.strip()}, not {settings.strip()}; finish it so, or delete it"
-            )
-    with replacing(made) as path:
-        path.write_text(settings)
+    if not any(part.iterdir()):
+        with replacing(made) as path:
+            path.write_text(settings)
+    begun = made.read_text() if made.exists() else "something else"
+    if begun != settings:
+        raise GlowkitError(
+            f"{part}: was begun with {begun.strip()}, not {settings.strip()}; finish it so, or delete it"
+        )
 
 
 def _crop_missing(tree: Tree, store: _Folder | _Array, report: Path, size: int, padding: str, packed: bool) -> dict:

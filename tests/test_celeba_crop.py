@@ -174,6 +174,8 @@ def test_a_full_disk_keeps_what_was_made(tree, tmp_path, monkeypatch):
         crop_tree(tree, tmp_path / "crops", 32)
     assert one_line(caught).startswith(f"{tmp_path / 'crops.part'}: No space left on device")
     assert len(list((tmp_path / "crops.part" / "img_align_celeba").iterdir())) == 2
+    with pytest.raises(GlowkitError, match="crops.part: No space left on device"):
+        crop_tree(tree, tmp_path / "crops", 32)  # and again in vain
     left[0] = 2  # enough for the other two, if the first two are not made again
     crop_tree(tree, tmp_path / "crops", 32)
     assert contents(tmp_path / "crops") == contents(tmp_path / "right")
