@@ -286,7 +286,7 @@ def _make(job: Job) -> Crop:
     if job.packed:
         return Crop(crop.numpy().tobytes(), None, problems)
     data, suffix = io.BytesIO(), Path(job.name).suffix.lower()
-    picture = Image.fromarray(crop.permute(1, 2, 0).numpy())
+    picture = Image.fromarray(crop.permute(1, 2, 0).contiguous().numpy())
     picture.save(data, Image.registered_extensions()[suffix], quality=95, subsampling=0)
     return Crop(data.getvalue(), None, problems)
 
