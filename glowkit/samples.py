@@ -21,12 +21,14 @@ from glowkit.study import Study, open_study
 
 COUNT = 1000
 TEMPERATURE = 0.7
+ENOUGH = 1000  # held-out images, for chapters to find some of each kind
 
 
 def open_pictures(name: str | Path, data: str = "") -> Dataset:
     """The images at the path `data`; without one the procedural faces for a model of those, else samples.
 
-    Attributes are those of the model's study, in its order. Raises GlowkitError if the images have no label for one.
+    Attributes are those of the model's study, in its order. Raises GlowkitError if the images have no label for one,
+    or if fewer than ENOUGH are in the test split.
     """
     own = checkpoint.data_of(name)
     if not data and not own.startswith("faces"):
@@ -35,6 +37,8 @@ def open_pictures(name: str | Path, data: str = "") -> Dataset:
     wanted = open_study(name).attributes
     if missing := [attribute for attribute in wanted if attribute not in album.attributes]:
         raise GlowkitError(f"{album.name}: no labels for {', '.join(missing)}, which {name} was studied with")
+    if (held_out := len(album.subset("test"))) < ENOUGH:
+        raise GlowkitError(f"{album.name}: {held_out} images in the test split; a chapter needs {ENOUGH:,}")
     columns = [album.attributes.index(attribute) for attribute in wanted]
     return replace(album, attributes=wanted, labels=album.labels[:, columns])
 
