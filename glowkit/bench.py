@@ -20,6 +20,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,14 +52,7 @@ def run(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     names = list(MODELS) if with_peer and find_spec("normflows") else ["glowkit"]
-    cpu = f"{platform.processor() or platform.machine()} ({torch.backends.cpu.get_cpu_capability()})"
-    result = {
-        "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "config": config.as_dict(),
-    }
+    result = {**conditions(device), "config": config.as_dict()}
     m, batch = config.model, config.training.batch
     tell(f"{result['machine']}, {result['threads']} threads, torch {result['torch']}, {result['date']}")
     shape = f"L = {m.levels}, K = {m.steps}, width {m.width}, {m.coupling}"
@@ -76,6 +70,17 @@ def run(
     return json.loads(json.dumps(result, default=np.ndarray.tolist))
 
 
+def conditions(device: torch.device) -> dict:
+    """Where and when something is measured."""
+    cpu = f"{platform.processor() or platform.machine()} ({torch.backends.cpu.get_cpu_capability()})"
+    return {
+        "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+
+
 # --------------------------------------------------------------------------------------------------------- speed
 
 
@@ -87,7 +92,7 @@ def speed(config: Config, names: list[str], device: torch.device, rounds: int = 
     """
     images = _training_images(config, open_dataset(config.data, config.model.image_size), rounds).to(device)
     config = replace(config, training=replace(config.training, steps=10_000))  # the rates of a run's beginning
-    steps = {name: _trainer(name, config, images) for name in names}
+    steps = {name: prepare(name, config, images) for name in names}
     models = {name: step.model for name, step in steps.items()}
     x = images[: config.training.batch]
     z = {name: model.encode(x) for name, model in models.items()}
@@ -121,10 +126,10 @@ def speed(config: Config, names: list[str], device: torch.device, rounds: int = 
 
 
 def in_turns(
-    work: Callable[[str], object], names: list[str], rounds: int, device: torch.device
-) -> dict[str, np.ndarray]:
+    work: Callable[[Any], object], names: list, rounds: int, device: torch.device, warm_up: int = WARM_UP
+) -> dict[Any, np.ndarray]:
     """Seconds (rounds,) that work(name) takes, for one name after the other in every round."""
-    seconds = np.empty((WARM_UP + rounds, len(names)))
+    seconds = np.empty((warm_up + rounds, len(names)))
     for round_ in seconds:
         for i, name in enumerate(names):
             _synchronise(device)
@@ -132,7 +137,7 @@ def in_turns(
             work(name)
             _synchronise(device)
             round_[i] = time.perf_counter() - since
-    return dict(zip(names, seconds[WARM_UP:].T, strict=True))
+    return dict(zip(names, seconds[warm_up:].T, strict=True))
 
 
 def _synchronise(device: torch.device) -> None:
@@ -209,7 +214,7 @@ def quality(
     held_out = load_images(dataset, where, "held-out images").to(device)
     results: dict[str, dict] = {}
     for name in names:
-        trainer = _trainer(name, config, images)
+        trainer = prepare(name, config, images)
         _train(trainer, images, config, name, out)
         model, draws = trainer.average.module, [torch.Generator(device).manual_seed(i) for i in range(NOISE_DRAWS)]
         bits = torch.stack([model.bits_per_dim(held_out, noise) for noise in draws])
@@ -248,8 +253,8 @@ def _training_images(config: Config, dataset: Dataset, steps: int) -> Tensor:
     return load_images(dataset, where, "training images")
 
 
-def _trainer(name: str, config: Config, images: Tensor) -> Trainer:
-    """Where `train` begins: initialised on the same images."""
+def prepare(name: str, config: Config, images: Tensor) -> Trainer:
+    """Where `train` begins, for one of MODELS: initialised on the first of images (n, 3, H, W)."""
     settings = config.training
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)

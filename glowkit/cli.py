@@ -207,21 +207,33 @@ def bench(
     config: Path, data: str | None, steps: int | None, rounds: int, peer: bool, out: Path | None, file: Path | None
 ) -> None:
     """Time the Glow that the file CONFIG describes, and train it for its steps, beside the Glow of normflows."""
-    import json
     from dataclasses import replace
 
     from glowkit import bench, training
-    from glowkit.files import replacing
 
-    if file and not file.parent.is_dir():
-        raise GlowkitError(f"{file.parent}: no such folder to write {file.name} to")
+    _check_numbers(file)
     plan = training.read_config(config)
     steps = plan.training.steps if steps is None else steps
     plan = replace(plan, data=data or plan.data, training=replace(plan.training, steps=steps))
     result = bench.run(plan, peer, rounds, out, tell=click.echo)
+    _write_numbers(file, result)
+
+
+@app.command()
+@click.argument("config", type=Path, default="configs/bench64.toml")
+@click.option("--rounds", type=click.IntRange(1), default=5, help="How often to take each time.")
+@click.option("--json", "file", type=Path, help="All the numbers, in this file, and the picture beside it as .svg.")
+def cost(config: Path, rounds: int, file: Path | None) -> None:
+    """Measure how the cost of a Glow grows with each side of its shape, about that of the file CONFIG."""
+    from glowkit import cost, training
+    from glowkit.files import replacing
+
+    _check_numbers(file)
+    result = cost.run(training.read_config(config), rounds, tell=click.echo)
+    _write_numbers(file, result)
     if file:
-        with replacing(file) as temporary:
-            temporary.write_text(json.dumps({"command": " ".join(["glowkit", *sys.argv[1:]]), **result}) + "\n")
+        with replacing(file.with_suffix(".svg")) as temporary:
+            cost.figure(result).savefig(temporary)
 
 
 @app.command()
@@ -293,7 +305,23 @@ def claims(as_json: bool) -> None:
     click.echo(claims.to_json() if as_json else claims.scoreboard())
 
 
-# -------------------------------------------------------------------------------------------------- pictures
+# ------------------------------------------------------------------------------------------- numbers, pictures
+
+
+def _check_numbers(file: Path | None) -> None:
+    """Refuse a file that could not be written before any work is done."""
+    if file and not file.parent.is_dir():
+        raise GlowkitError(f"{file.parent}: no such folder to write {file.name} to")
+
+
+def _write_numbers(file: Path | None, result: dict) -> None:
+    import json
+
+    from glowkit.files import replacing
+
+    if file:
+        with replacing(file) as temporary:
+            temporary.write_text(json.dumps({"command": " ".join(["glowkit", *sys.argv[1:]]), **result}) + "\n")
 
 
 def _say_once(text: object) -> None:

@@ -192,10 +192,10 @@ def test_peak_memory_is_the_most_there_is_at_once():
 def test_flops_are_those_of_the_convolutions():
     config = GlowConfig(8, 1, 1, 5, "additive")
     x = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
-    # At 12 channels of 4 x 4 pixels: the 1x1 convolution, and a net of 6 channels with ones beside them, 5, 5 and 6.
-    per_pixel = 12 * 12 + 9 * 7 * 5 + 5 * 5 + 9 * 5 * 6
-    # The map of ones, the product L U, and the bias through it are computed once for the batch.
-    once = 16 * 9 * 6 + 12**3 + 12**2
+    # At 12 channels of 4 x 4 pixels: the 1x1 convolution, and a net of 6 channels, 5, 5 with ones beside them, and 6.
+    per_pixel = 12 * 12 + 9 * 6 * 5 + 5 * 5 + 9 * 6 * 6
+    # The map of the first convolution's ones and the product L U are computed once for the batch.
+    once = 16 * 9 * 5 + 12**3
     assert bench.forward_flops(Glow(config), x) == 2 * (2 * 16 * per_pixel + once)
 
 

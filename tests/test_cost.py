@@ -1,0 +1,121 @@
+"""The sweep: one thing varied at a time, its operations counted by hand, and a page that says what was measured."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from glowkit import bench, cost
+from glowkit.cli import app
+from glowkit.flow import GlowConfig
+from glowkit.training import Config, Settings, read_config
+
+ROOT = Path(cost.__file__).parents[1]
+MEASURED = ROOT / "book" / "measured"
+CPU = torch.device("cpu")
+TINY = """
+[model]
+image_size = 16
+levels = 1
+steps = 2
+width = 4
+coupling = "additive"
+[training]
+batch = 4
+"""
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> tuple[Path, dict, str]:
+    """Folder, numbers and printed lines of the command on a tiny config."""
+    folder = tmp_path_factory.mktemp("cost")
+    (folder / "tiny.toml").write_text(TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "FACTORS", dict.fromkeys(cost.FACTORS, (1, 2)))
+        patch.setattr(cost, "DEPTHS", (1, 4))
+        patch.setattr(cost, "COUNTS", (8, 16))
+        patch.setattr(bench, "matrix_peak", lambda device, dtype: 1e9 if dtype == torch.float32 else 2e9)
+        patch.setattr(sys, "argv", ["glowkit", "cost", "tiny.toml"])
+        lines = []
+        patch.setattr("click.echo", lines.append)
+        with pytest.raises(SystemExit) as caught:
+            app(["cost", str(folder / "tiny.toml"), "--rounds", "2", "--json", str(folder / "tiny.json")])
+    assert not caught.value.code
+    return folder, json.loads((folder / "tiny.json").read_text()), "\n".join(lines)
+
+
+def test_one_thing_is_varied_at_a_time():
+    config = read_config(ROOT / "configs" / "bench64.toml")
+    expected = {
+        "image_size": [16, 32, 64, 128],
+        "steps": [2, 4, 8, 16],
+        "width": [32, 64, 128, 256],
+        "batch": [1, 4, 16, 64],
+    }
+    for axis, values in expected.items():
+        shapes = cost.shapes(config, axis, cost.FACTORS[axis])
+        assert list(shapes) == values
+        for value, shape in shapes.items():
+            if axis == "batch":
+                assert shape == replace(config, training=replace(config.training, batch=value))
+            else:
+                assert shape == replace(config, model=replace(config.model, **{axis: value}))
+
+
+def test_shapes_that_no_model_can_have_are_left_out():
+    config = Config(GlowConfig(256, 6, 2, 4), Settings(batch=2))
+    assert list(cost.shapes(config, "image_size", (1 / 8, 1 / 4, 1, 2))) == [64, 256]
+    assert list(cost.shapes(config, "batch", (1 / 16, 1, 4))) == [1, 2, 8]
+
+
+def test_the_command_writes_every_number_and_the_picture(tiny):
+    folder, result, printed = tiny
+    assert result["command"] == "glowkit cost tiny.toml" and result["torch"] == torch.__version__
+    assert set(result) == {
+        *("command", "machine", "threads", "torch", "date", "config", "dtype", "matrix_peak"),
+        *("sweeps", "memory", "study"),
+    }
+    values = {axis: [row["value"] for row in rows] for axis, rows in result["sweeps"].items()}
+    assert values == {"image_size": [16, 32], "steps": [2, 4], "width": [4, 8], "batch": [4, 8]}
+    for rows in result["sweeps"].values():
+        for row in rows:
+            assert all(len(row["seconds"][work]) == 2 and min(row["seconds"][work]) > 0 for work in cost.WORKS)
+    assert printed.strip() == cost.tables(result)
+    assert (folder / "tiny.svg").read_text().count("<svg") == 1
+
+
+def test_operations_and_ceiling_are_those_of_the_convolutions(tiny):
+    _, result, _ = tiny
+    for row in result["sweeps"]["image_size"]:
+        # At 12 channels two steps of a 1x1 convolution and a net of 6 channels, 4, 4 with ones beside them, and 6.
+        pixels = (row["value"] // 2) ** 2
+        per_pixel = 12 * 12 + 9 * 6 * 4 + 4 * 4 + 9 * 5 * 6
+        once = pixels * 9 * 4 + 12**3  # of the batch of 4: the map of ones, and L U
+        assert row["flops"] == pytest.approx(2 * 2 * (pixels * per_pixel + once / 4))
+        assert cost.ceiling(result, row, "encode") == pytest.approx(row["flops"] / 1e9)
+        step = result["dtype"]["training step"]
+        assert cost.ceiling(result, row, "training step") == pytest.approx(
+            3 * row["flops"] / {"float32": 1e9, "bfloat16": 2e9}[step]
+        )
+
+
+def test_memory_is_what_each_mode_keeps(tiny):
+    _, result, _ = tiny
+    assert [row["steps"] for row in result["memory"]] == [2, 8]
+    kept = [{mode: peak - 4 * row["parameters"] for mode, peak in row["peak"].items()} for row in result["memory"]]
+    growth = {mode: kept[-1][mode] - kept[0][mode] for mode in kept[0]}
+    assert growth["store"] > 2 * growth["recompute"] > 8 * abs(growth["invert"])
+
+
+def test_a_study_takes_the_memory_of_its_sums(tiny):
+    _, result, _ = tiny
+    alone, *studies = result["study"]
+    assert (alone["work"], alone["images"]) == ("encode", 8)
+    assert [row["images"] for row in studies] == [8, 16]
+    sums = 2 * (1 + 2 * 41) * 3 * 16**2 * 8  # float64: squares, and sums of two halves, of latents and of pixels
+    assert all(row["peak_memory"] > sums for row in studies)
+
+
