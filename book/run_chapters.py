@@ -13,7 +13,7 @@ the verdicts of the others (the files of `glowkit.claims`), so it waits for them
 verdicts in its metadata, and _build/claims gets them all.
 
 A chapter with a parameter `model` shows its default on its page. It is run with every other bundled model, too: for
-the verdicts, and for the figures tagged `every-model`, which the page shows one beneath the other.
+the verdicts and for the figures tagged `every-model`, which the page shows one beneath the other.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ WORKER_BYTES = 2 * 2**30  # memory set aside for each chapter that runs
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "pillow", "ipykernel", "ipywidgets")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KEPT = ("tags", "mystnb")  # the cell metadata that the pages use
+VERDICT = re.compile(r"\*\*[BC]\d\d: ")  # how an entry of the ledger begins
 OWN = "own"  # folder of the executed copies whose model is the chapter's own
 EVERY_MODEL = "every-model"  # tag of a figure that a page shows for each bundled model
 COLOUR = re.compile(r"\x1b\[[\d;]*m")  # of IPython's tracebacks, for terminals
@@ -269,22 +270,21 @@ def write(path: Path, notebook: NotebookNode) -> None:
 
 
 def beside(page: NotebookNode, others: Mapping[str, NotebookNode]) -> NotebookNode:
-    """The page, each figure tagged EVERY_MODEL followed by the one that the same cell gave with each other model."""
+    """The page, with what the same cells gave with each other model: every verdict, and figures tagged EVERY_MODEL."""
     cells = []
     for cell in page.cells:
         cells.append(cell)
-        if EVERY_MODEL not in cell.metadata.get("tags", ()):
+        if cell.cell_type != "code":
             continue
-        name = cell.metadata["mystnb"]["figure"]["name"]
         for model, other in others.items():
-            figure = {
-                "name": f"{name}-{model}",
-                "caption": f"As {{numref}}`{name}`, with the {{ref}}`other model <two-kinds>`, `{model}`.",
-            }
-            metadata = {"tags": ["remove-input"], "mystnb": {**cell.metadata["mystnb"], "figure": figure}}
             outputs = next(c.outputs for c in other.cells if c.source == cell.source)
+            cell.outputs += [o for o in outputs if VERDICT.match(o.get("data", {}).get("text/markdown", ""))]
             images = [output for output in outputs if "image/png" in output.get("data", {})]
-            if images:  # some need pictures that only another model has
+            if EVERY_MODEL in cell.metadata.get("tags", ()) and images:  # some need pictures that only one model has
+                name = cell.metadata["mystnb"]["figure"]["name"]
+                caption = f"As {{numref}}`{name}`, with the {{ref}}`other model <two-kinds>`, `{model}`."
+                figure = {"figure": {"name": f"{name}-{model}", "caption": caption}}
+                metadata = {"tags": ["remove-input"], "mystnb": {**cell.metadata["mystnb"], **figure}}
                 shown = {"outputs": images, "metadata": metadata, "id": f"{cell.id}-{model}"}
                 cells.append(nbformat.v4.new_code_cell(cell.source, **shown))
     return NotebookNode({**page, "cells": cells})

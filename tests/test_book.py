@@ -38,6 +38,11 @@ print("twice", double.of(21))
 ```
 
 ```{code-cell} ipython3
+from IPython.display import Markdown
+Markdown(f"**C01: found** with {model}.")
+```
+
+```{code-cell} ipython3
 ---
 tags: [every-model]
 mystnb:
@@ -168,11 +173,11 @@ def test_prose_is_replaced_and_outputs_stay():
     executed.metadata["claims"] = {}
     said = nbformat.v4.new_output("stream", text="twice 42\n")
     bar = nbformat.v4.new_output("display_data", {run_chapters.WIDGET: {"model_id": "1"}, "text/plain": "0%"})
-    executed.cells[-2].outputs = [bar, said]
+    executed.cells[-3].outputs = [bar, said]
     merged = run_chapters.merge(new, executed, "digest")
     nbformat.validate(merged)
     assert run_chapters.content(merged) == run_chapters.content(new) != run_chapters.content(old)
-    assert merged.cells[-2].outputs == [said]  # not the progress bar
+    assert merged.cells[-3].outputs == [said]  # not the progress bar
 
 
 def test_the_half_of_a_pair_that_was_edited_last_counts(root):
@@ -180,9 +185,9 @@ def test_the_half_of_a_pair_that_was_edited_last_counts(root):
     notebook = reads(MEASURE.replace("of(21)", "of(5)"), "md:myst")
     nbformat.write(notebook, twin)
     os.utime(text, (1000, 1000))
-    assert "of(5)" in run_chapters.source(root, "00_measure").cells[-2].source
+    assert "of(5)" in run_chapters.source(root, "00_measure").cells[-3].source
     os.utime(twin, (900, 900))
-    assert "of(21)" in run_chapters.source(root, "00_measure").cells[-2].source
+    assert "of(21)" in run_chapters.source(root, "00_measure").cells[-3].source
 
 
 def build(root):
@@ -237,6 +242,7 @@ def test_a_book_is_built_rebuilt_after_prose_and_stopped_by_a_failing_cell(root)
     assert {'["tiny"]', '["other"]'} == {file.read_text() for file in (root / "_build" / "claims").glob("*.json")}
     assert '["other"]' in page(root, "01_gather")
     assert colours(root, "00_measure") == [(255, 0, 0), (0, 0, 255)]
+    assert re.search(r"C01: found with tiny\.\s+C01: found with other\.", page(root, "00_measure"))
     assert "As Fig. 1, with the other model, other." in page(root, "00_measure")
     (root / "data/other/study.safetensors").unlink()
     status, output = build(root)
