@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -155,7 +154,7 @@ def _images(config: Config, n: int, device: torch.device) -> Tensor:
 def tables(result: dict) -> str:
     """Three tables in Markdown: shapes, memory by depth, study. Medians of an image with [quartiles].
 
-    Memory is that of a step beyond parameters, gradients and optimiser.
+    Memory is what a step takes at its height beside parameters and optimiser.
     """
     works = [f"{work}, ms an image | utilisation" for work in WORKS]
     rows = [["", "GFLOP of a step, an image", *" | ".join(works).split(" | "), "memory of a step, MB"]]
@@ -165,11 +164,11 @@ def tables(result: dict) -> str:
             for work in WORKS:
                 used = ceiling(result, shape, work) / np.median(shape["seconds"][work])
                 rows[-1] += [_spread(1000 * np.array(shape["seconds"][work])), f"{used:.0%}"]
-            rows[-1].append(f"{(shape['peak_memory'] - 4 * shape['parameters']) / 1e6:.0f}")
-    depths = [["", *(f"`{mode}`, MB" for mode in memory.CHAINS)]]
+            rows[-1].append(f"{shape['peak_memory'] / 1e6:.0f}")
+    depths = [["", *(f"`{mode}`, MB" for mode in memory.CHAINS), "of which gradients, MB"]]
     for row in result["memory"]:
-        kept = (f"{(peak - 4 * row['parameters']) / 1e6:.0f}" for peak in row["peak"].values())
-        depths.append([f"K = {row['steps']}", *kept])
+        sizes = [*row["peak"].values(), 4 * row["parameters"]]
+        depths.append([f"K = {row['steps']}", *(f"{size / 1e6:.0f}" for size in sizes)])
     studies = [["", "ms an image", "memory, MB"]]
     for row in result["study"]:
         each = 1000 * np.array(row["seconds"]) / row["images"]
@@ -217,21 +216,18 @@ def figure(result: dict) -> Figure:
     depth, study = axes.flat[4:]
     x = [row["steps"] for row in result["memory"]]
     for mode, name in zip(memory.CHAINS, ("black", "green", "purple"), strict=True):
-        kept = [(row["peak"][mode] - 4 * row["parameters"]) / 1e6 for row in result["memory"]]
-        depth.plot(x, kept, "o-", color=figures.COLOURS[name], label=mode)
-    depth.set(yscale="log", title="memory of a step, MB")
-    depth.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    depth.yaxis.set_major_formatter("{x:g}")
-    _ticks(depth, x, LABELS["steps"])
-    depth.legend()
+        peaks = [row["peak"][mode] / 1e6 for row in result["memory"]]
+        depth.plot(x, peaks, "o-", color=figures.COLOURS[name], label=mode)
+    depth.plot(x, [4 * row["parameters"] / 1e6 for row in result["memory"]], ":", color="grey", label="gradients")
+    depth.set(title="memory of a step, MB", xlabel=LABELS["steps"], xticks=x, ylim=(0, None))
+    depth.legend(fontsize=8, labelspacing=0.2, handlelength=1.2, borderaxespad=0)
     alone, *rows = result["study"]
     x = [row["images"] for row in rows]
     study.plot(x, [1000 * np.median(row["seconds"]) / row["images"] for row in rows], "o-", label="study")
     encode = 1000 * np.median(alone["seconds"]) / alone["images"]
     study.axhline(encode, color=figures.COLOURS[colours["encode"]], label="encode alone")
     _ticks(study, x, "images")
-    study.set(title="study, ms an image")
-    study.set_ylim(bottom=0)
+    study.set(title="study, ms an image", ylim=(0, 1.2 * encode))
     study.legend(loc="lower right")
     drawing.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     plt.close(drawing)

@@ -5,10 +5,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from glowkit import bench, cost
+from glowkit import bench, cost, intervals
 from glowkit.cli import app
 from glowkit.flow import GlowConfig
 from glowkit.training import Config, Settings, read_config
@@ -119,3 +120,85 @@ def test_a_study_takes_the_memory_of_its_sums(tiny):
     assert all(row["peak_memory"] > sums for row in studies)
 
 
+
+
+# ------------------------------------------------------------------------------------------------------ the page
+
+
+def measured(name: str) -> dict:
+    """The numbers of a file, with arrays for the lists that tables are made of."""
+    result = json.loads((MEASURED / name).read_text())
+    sides = [*(side["seconds"] for side in result.get("speed", {}).values()), *result.get("quality", {}).values()]
+    for side in sides:
+        side |= {key: np.array(values) for key, values in side.items()}
+    return result
+
+
+PAGE = (ROOT / "book" / "cost.md").read_text()
+FILES = {kind: sorted(path.name for path in MEASURED.glob(f"{kind}-*.json")) for kind in ("cost", "bench")}
+
+
+@pytest.mark.parametrize("name", FILES["cost"])
+def test_the_page_shows_the_tables_and_the_picture_of_every_sweep(name):
+    for table in cost.tables(measured(name)).split("\n\n"):
+        assert table in PAGE
+    assert f"measured/{Path(name).stem}.svg" in PAGE and (MEASURED / name).with_suffix(".svg").exists()
+
+
+@pytest.mark.parametrize("name", FILES["bench"])
+def test_the_page_shows_the_tables_of_every_bench(name):
+    result = measured(name)
+    assert bench.speed_table(result["speed"], result["config"]["training"]["batch"]) in PAGE
+    if "quality" in result:
+        assert bench.quality_table(result["quality"], intervals.Estimate(*result["difference"])) in PAGE
+
+
+def test_the_sentences_of_the_page_have_the_numbers_of_the_cpu():
+    result, beside = measured("cost-cpu.json"), measured("bench-cpu.json")["speed"]
+    step, encode = cost.WORKS
+    shapes = {(axis, shape["value"]): shape for axis, values in result["sweeps"].items() for shape in values}
+
+    def ms(axis: str, value: int, work: str) -> float:
+        return 1000 * np.median(shapes[axis, value]["seconds"][work])
+
+    def growth(axis: str, low: int, high: int, work: str) -> str:
+        return f"{ms(axis, high, work) / ms(axis, low, work):.1f}"
+
+    def used(axis: str, value: int, work: str) -> str:
+        return f"{1000 * cost.ceiling(result, shapes[axis, value], work) / ms(axis, value, work):.0%}"
+
+    def ratio(work: str) -> str:
+        ours, theirs = (side["seconds"][work] for side in beside.values())
+        return f"{np.median(theirs / ours):.2f}"
+
+    peaks = [f"{peak / 1e9:.0f}" for peak in result["matrix_peak"].values()]
+    operations = f"{shapes['width', 256]['flops'] / shapes['width', 32]['flops']:.0f}"
+    inverting = {row["steps"]: (row["peak"]["invert"] - 4 * row["parameters"]) / 1e6 for row in result["memory"]}
+    each = [np.median(row["seconds"]) / row["images"] for row in result["study"]]
+    ours, theirs = beside.values()
+    used_by_peer = theirs["flops"] / np.median(theirs["seconds"][step]) / theirs["matrix_peak"]
+    assembly = np.median(ours["seconds"]["weight assembly"] / ours["seconds"][step])
+    strip = np.median(ours["seconds"]["decode of 8 alphas"] / ours["seconds"]["decode of 8"])
+    text = " ".join(PAGE.split())
+    for sentence in (
+        f"PyTorch {result['torch'][:4]}, {result['date'][:10]}",
+        f"Medians of {len(shapes['batch', 16]['seconds'][step])} rounds",
+        f"{peaks[0]} GFLOP/s in bfloat16 for a training step and {peaks[1]} in float32 for encoding",
+        f"takes {growth('steps', 2, 16, step)} times as long in a step, "
+        f"{growth('steps', 2, 16, encode)} times to encode",
+        f"{growth('image_size', 16, 32, step)} times the time of a step from 16 to 32 pixels and "
+        f"{growth('image_size', 64, 128, step)} times from 64 to 128",
+        f"utilisation goes from {used('image_size', 16, step)} to {used('image_size', 128, step)}",
+        f"From 32 to 256 there are {operations} times as many, and a step takes {growth('width', 32, 256, step)} times",
+        f"A step on one image takes {ms('batch', 1, step):.0f} ms, on 64 images {ms('batch', 64, step):.0f} ms each",
+        f"({ms('batch', 1, encode):.0f} ms, then {ms('batch', 64, encode):.0f})",
+        f"gets {used('batch', 64, encode)} of its lower ceiling with 64 images",
+        f"`invert` takes {inverting[8]:.0f} MB at K = 8 and {inverting[32]:.0f} MB at K = 32",
+        f"cost {each[-1] / each[0]:.2f} times what encoding",
+        f"encoding is {ratio('encode')} times and decoding {ratio('decode')} times as fast",
+        f"A training step is {ratio(step)} times as fast",
+        f"normflows' step is at {used_by_peer:.0%} of the float32 peak",
+        f"Assembling the weights takes {assembly:.1%} of a step",
+        f"decoded in {strip:.2f} times the time of eight faces",
+    ):
+        assert sentence in text
