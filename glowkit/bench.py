@@ -34,7 +34,7 @@ from glowkit.dataset import Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.flow import Glow
 from glowkit.peer import INSTALL, Peer
-from glowkit.training import Config, Settings, Trainer, batch_indices, compute_dtype, load_images, make_step
+from glowkit.training import Config, Trainer, batch_indices, compute_dtype, initialise, load_images, make_step
 
 MODELS = {"glowkit": Glow, "normflows": Peer}
 ALPHAS = torch.linspace(-1, 2.5, 8)  # of a filmstrip
@@ -259,9 +259,7 @@ def prepare(name: str, config: Config, images: Tensor) -> Trainer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = MODELS[name](config.model).to(images.device)
-    n = min(256, 256 * 64 // config.model.image_size, len(images))
-    first = batch_indices(0, len(images), Settings(batch=n))
-    model.initialise(images[first], torch.Generator(images.device).manual_seed(settings.seed))
+    initialise(model, images.__getitem__, len(images), settings.seed)
     # How ours saves memory is made for its own layers.
     return make_step(model, settings if name == "glowkit" else replace(settings, memory="store"))
 

@@ -211,7 +211,8 @@ def bench(
 
     from glowkit import bench, training
 
-    _check_numbers(file)
+    if file:
+        _check_folder(file)
     plan = training.read_config(config)
     steps = plan.training.steps if steps is None else steps
     plan = replace(plan, data=data or plan.data, training=replace(plan.training, steps=steps))
@@ -228,7 +229,8 @@ def cost(config: Path, rounds: int, file: Path | None) -> None:
     from glowkit import cost, training
     from glowkit.files import replacing
 
-    _check_numbers(file)
+    if file:
+        _check_folder(file)
     result = cost.run(training.read_config(config), rounds, tell=click.echo)
     _write_numbers(file, result)
     if file:
@@ -308,9 +310,9 @@ def claims(as_json: bool) -> None:
 # ------------------------------------------------------------------------------------------- numbers, pictures
 
 
-def _check_numbers(file: Path | None) -> None:
+def _check_folder(file: Path) -> None:
     """Refuse a file that could not be written before any work is done."""
-    if file and not file.parent.is_dir():
+    if not file.parent.is_dir():
         raise GlowkitError(f"{file.parent}: no such folder to write {file.name} to")
 
 
@@ -340,8 +342,7 @@ def _check_picture(path: Path) -> None:
     """Refuse a picture that could not be written before any work is done."""
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise GlowkitError(f"{path}: name a picture ending in .png, .jpg or .webp")
-    if not path.parent.is_dir():
-        raise GlowkitError(f"{path.parent}: no such folder to write {path.name} to")
+    _check_folder(path)
 
 
 def _write_picture(path: Path, images, columns: int) -> None:

@@ -255,6 +255,13 @@ def training_images(dataset: Dataset, indices: np.ndarray, device: torch.device)
     return lambda where: held[where.to(device)]
 
 
+def initialise(model: Glow, images: Callable[[Tensor], Tensor], n: int, seed: int) -> None:
+    """Data-dependent initialisation, from images at the first positions in the order of a run over n of them."""
+    first = min(256, 256 * 64 // model.config.image_size, n)  # in float32, none of it in parts
+    noise = torch.Generator(next(model.parameters()).device).manual_seed(seed)
+    model.initialise(images(batch_indices(0, n, Settings(batch=first))), noise)
+
+
 def held_out_bits(model: Glow, images: Tensor, seed: int = 0) -> float:
     """Mean bits/dim over images, with one draw of dequantisation noise from `seed`."""
     device = next(model.parameters()).device
@@ -303,9 +310,7 @@ def train(
         model = Glow(config.model).to(device)
     resumed = (path / STATE).exists()
     if lead and not resumed:
-        n = min(256, 256 * 64 // config.model.image_size, len(indices))  # in float32, none of it in parts
-        noise = torch.Generator(device).manual_seed(settings.seed)
-        model.initialise(images(batch_indices(0, len(indices), Settings(batch=n))), noise)
+        initialise(model, images, len(indices), settings.seed)
     trainer = Trainer(model, settings)
     if resumed:
         _resume(trainer, path, config)
