@@ -70,6 +70,11 @@ def data_of(name: str | Path) -> str:
     return _read_config(folder_of(name))[0]
 
 
+def config_of(name: str | Path) -> GlowConfig:
+    """The shape of a model, without its weights."""
+    return _read_config(folder_of(name))[1]
+
+
 def load(name: str | Path, device: str | torch.device = "cpu") -> Glow:
     """The Glow of a bundled name ("faces64") or of a folder, in float32, ready to encode and decode."""
     folder = folder_of(name)

@@ -33,7 +33,7 @@ def open_pictures(name: str | Path, data: str = "") -> Dataset:
     own = checkpoint.data_of(name)
     if not data and not own.startswith("faces"):
         return sampled(name)
-    album = open_dataset(data or own, size=checkpoint.load(name).config.image_size)
+    album = open_dataset(data or own, size=checkpoint.config_of(name).image_size)
     wanted = open_study(name).attributes
     if missing := [attribute for attribute in wanted if attribute not in album.attributes]:
         raise GlowkitError(f"{album.name}: no labels for {', '.join(missing)}, which {name} was studied with")
