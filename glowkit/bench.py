@@ -32,9 +32,9 @@ from glowkit import checkpoint, intervals
 from glowkit.certificate import certify
 from glowkit.dataset import Dataset, open_dataset
 from glowkit.errors import GlowkitError
-from glowkit.flow import Glow
+from glowkit.flow import Glow, compute_dtype, fold, fold_affine
 from glowkit.peer import INSTALL, Peer
-from glowkit.training import Config, Trainer, batch_indices, compute_dtype, initialise, load_images, make_step
+from glowkit.training import Config, Trainer, batch_indices, initialise, load_images, make_step
 
 MODELS = {"glowkit": Glow, "normflows": Peer}
 ALPHAS = torch.linspace(-1, 2.5, 8)  # of a filmstrip
@@ -88,7 +88,8 @@ def speed(config: Config, names: list[str], device: torch.device, rounds: int = 
     """For each model of `names` (of MODELS): parameters, times, peak memory in bytes, and what utilisation is made of.
 
     Times are seconds (rounds,): of a training step as `train` takes it and of `encode` and `decode`, for a batch of
-    the config's size; of `decode` for one face at eight alphas and for eight faces; and of the assembly of weights.
+    the config's size, and with our coupling nets in less than float32; of `decode` for one face at eight alphas and for
+    eight faces; and of the assembly of weights.
     """
     images = _training_images(config, open_dataset(config.data, config.model.image_size), rounds).to(device)
     config = replace(config, training=replace(config.training, steps=10_000))  # the rates of a run's beginning
@@ -98,21 +99,30 @@ def speed(config: Config, names: list[str], device: torch.device, rounds: int = 
     z = {name: model.encode(x) for name, model in models.items()}
     eight = {name: model.encode(images[:8]) for name, model in models.items()}
     strip = {name: w[:1] + ALPHAS.to(w)[:, None] * (w[1] - w[0]) for name, w in eight.items()}
+    fast = compute_dtype(device)
+
+    def decode_fast(name: str) -> None:
+        with models[name].computing_in(fast):
+            models[name].decode(z[name])
+
     works: dict[str, Callable[[str], object]] = {
         "training step": lambda name: steps[name](x),
         "encode": lambda name: models[name].encode(x),
         "decode": lambda name: models[name].decode(z[name]),
+        "fast decode": decode_fast,
         "decode of 8 alphas": lambda name: models[name].decode(strip[name]),
         "decode of 8": lambda name: models[name].decode(eight[name]),
-        "weight assembly": lambda name: _assemble(models[name]),
+        "assembly of W": _there_and_back(_assemble_affine, models["glowkit"]),
+        "assembly of all kernels": _there_and_back(_assemble, models["glowkit"]),
     }
     results: dict[str, dict] = {name: {"seconds": {}} for name in names}
     for kind, work in tqdm(works.items(), "timing", leave=False):
-        measured = ["glowkit"] if kind == "weight assembly" else names
+        measured = ["glowkit"] if kind.startswith("assembly") else names
         for name, seconds in in_turns(work, measured, rounds, device).items():
             results[name]["seconds"][kind] = seconds
     for name, model in models.items():
-        dtype = (compute_dtype(device) if name == "glowkit" else None) or torch.float32
+        ours = name == "glowkit"
+        dtype = fast if fast and ours else torch.float32
         model.zero_grad()
         flops = 3 * forward_flops(model, x)  # backwards is two products for each forwards
         results[name] |= {
@@ -120,7 +130,7 @@ def speed(config: Config, names: list[str], device: torch.device, rounds: int = 
             "dtype": str(dtype).removeprefix("torch."),
             "peak_memory": peak_memory(lambda step=steps[name]: step(x), device),
             "flops": flops,
-            "matrix_peak": matrix_peak(device, dtype),
+            "matrix_peak": matrix_peak(device, dtype, tf32=not ours),
         }
     return results
 
@@ -145,32 +155,48 @@ def _synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _assemble(model: Glow) -> None:
-    """The kernels W diag(s) and biases of all steps of flow from their parameters, and the gradients back."""
-    total = 0.0
-    for level in model.levels:
-        for step in level.steps:
-            weight = step.conv.weight() * step.norm.log_scale.exp()
-            total = total + weight.sum() + (weight @ step.norm.bias).sum()
-    total.backward()
+def _assemble_affine(model: Glow) -> list[Tensor]:
+    """W diag(s) of every step of flow, and its bias, from their parameters."""
+    return [part for level in model.levels for part in fold_affine(level.steps)]
+
+
+def _assemble(model: Glow) -> list[Tensor]:
+    """All that every step of flow convolves with."""
+    levels = zip(model.levels, model.level_shapes, strict=True)
+    kernels = [k for level, (_, *size) in levels for k in fold(level.steps, size)]
+    return [part for k in kernels for part in (k.weight, k.bias, k.ladj, *k.net)]
+
+
+def _there_and_back(assemble: Callable[[Glow], list[Tensor]], model: Glow) -> Callable[[str], None]:
+    """The work of assembling kernels in a training step, with that of bringing gradients back."""
+    gradients = [torch.zeros_like(part) for part in assemble(model)]
+
+    def work(name: str) -> None:
+        model.zero_grad()
+        torch.autograd.backward(assemble(model), gradients)
+
+    return work
 
 
 def forward_flops(model: Glow, x: Tensor) -> int:
     """Floating-point operations of one pass forwards, those of convolutions and matrix products."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(model.dequantise(x))
+    with torch.no_grad():
+        v = model.dequantise(x)
+        model(v)  # its kernels are assembled and kept: what that takes does not count, and comes once for a batch
+        with FlopCounterMode(display=False) as counter:
+            model(v)
     return counter.get_total_flops()
 
 
-def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
+def matrix_peak(device: torch.device, dtype: torch.dtype, tf32: bool = False) -> float:
     """Operations a second of the best of ten square matrix products: what this machine can do at most.
 
-    In float32 as convolutions multiply it: with tensor cores (TF32) on CUDA.
+    With `tf32`, in float32 as convolutions multiply it on CUDA by default.
     """
     n = 8192 if device.type == "cuda" else 2048
     a, b = torch.randn(2, n, n, device=device).to(dtype)
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if torch.backends.cudnn.allow_tf32 else "highest")
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
     try:
         seconds = in_turns(lambda _: a @ b, ["product"], 10, device)["product"]
     finally:
@@ -203,10 +229,10 @@ def quality(
 ) -> tuple[dict[str, dict], intervals.Estimate | None]:
     """For each model of `names`, trained from the start as the config says: bits/dim and exactness on held-out images.
 
-    `bits_per_dim` (n,) are means over NOISE_DRAWS draws of noise, `round_trip` (64,) the largest error of any pixel;
-    both of the averaged weights, as `train` keeps them. With a folder `out` the trainings are kept there, and go on
-    from their last checkpoint. Of two models there is the difference too, first less second: the mean over images and
-    its interval, with people counted where they are known.
+    `bits_per_dim` (n,) are means over NOISE_DRAWS draws of noise, `round_trip` (64,) the largest error of any pixel
+    and `fast_round_trip` that of a fast decode; all of the averaged weights, as `train` keeps them. With a folder
+    `out` the trainings are kept there, and go on from their last checkpoint. Of two models there is the difference
+    too, first less second: the mean over images and its interval, with people counted where they are known.
     """
     dataset = open_dataset(config.data, config.model.image_size)
     images = _training_images(config, dataset, config.training.steps).to(device)
@@ -222,6 +248,10 @@ def quality(
             "bits_per_dim": bits.double().mean(0).cpu().numpy(),
             "round_trip": certify(model, held_out[:64]).pixel_errors,
         }
+        if name == "glowkit" and (fast := compute_dtype(device)):
+            z, x = model.encode(held_out[:64]), model.quantise(held_out[:64])
+            with model.computing_in(fast):
+                results[name]["fast_round_trip"] = (model.decode(z) - x).abs().flatten(1).amax(1).cpu().numpy()
         tqdm.write(f"{name}: {bits.mean():.4f} bits/dim after {trainer.step} steps")
     if len(names) < 2:
         return results, None
@@ -272,14 +302,15 @@ def speed_table(results: dict[str, dict], batch: int) -> str:
     sides = list(results.values())
     rows = [["", *results, "ratio"][: 2 + 2 * (len(sides) - 1)]]
     rows.append(["parameters", *(f"{side['parameters']:,}" for side in sides)])
-    for kind in ("training step", "encode", "decode"):
+    for kind in ("training step", "encode", "decode", "fast decode"):
         seconds = [side["seconds"][kind] for side in sides]
         rows.append([f"{kind}, images/s", *(_spread(batch / taken, ".1f") for taken in seconds)])
         if len(sides) == 2:
             rows[-1].append(_spread(seconds[1] / seconds[0], ".2f"))
     shares = [
         ("decode of 8 alphas / of 8 faces", "decode of 8 alphas", "decode of 8", sides),
-        ("weight assembly / training step", "weight assembly", "training step", sides[:1]),
+        ("assembly of W / training step", "assembly of W", "training step", sides[:1]),
+        ("assembly of all kernels / step", "assembly of all kernels", "training step", sides[:1]),
     ]
     for label, part, whole, of in shares:
         rows.append([label, *(_spread(side["seconds"][part] / side["seconds"][whole], ".3f") for side in of)])
@@ -299,9 +330,11 @@ def quality_table(results: dict[str, dict], difference: intervals.Estimate | Non
     rows.append([label, *(f"{b.mean():.4f}" for b in bits)])
     if difference:
         rows[-1].append(f"{difference} = {difference.estimate / bits[1].mean():+.2%}")
-    errors = [side["round_trip"] for side in sides]
-    worst = [f"{np.median(error):.0e}, at worst {error.max():.0e}" for error in errors]
-    rows.append([f"largest error of a pixel, round trip of {len(errors[0])}", *worst])
+    for kind, label in (("round_trip", "round trip"), ("fast_round_trip", "with a fast decode")):
+        errors = [side[kind] for side in sides if kind in side]
+        worst = [f"{np.median(error):.0e}, at worst {error.max():.0e}" for error in errors]
+        if worst:
+            rows.append([f"largest error of a pixel, {label}, of {len(errors[0])}", *worst])
     return _table(rows)
 
 

@@ -8,7 +8,10 @@ log |det dy/dx| in nats for each image. Images are (B, C, H, W). Read from the t
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +29,32 @@ ACTIVATIONS = {"relu": F.relu_, "capped": lambda h: F.hardtanh_(h, 0.0, 2.0)}
 AFFINE_BOUND = math.log(2.0)
 # The same for the scale of a level's prior, which only has to reach from one grey level to the whole range.
 PRIOR_BOUND = 4.0
+
+
+def compute_dtype(device: torch.device) -> torch.dtype | None:
+    """bfloat16 where the hardware multiplies it faster than float32, else None."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else None
+
+
+# ------------------------------------------------------------------------------------------------------- the run
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Within, convolutions in float32 round as float32 does, on CUDA too.
+
+    There they take inputs of 10 bits by default (TF32): enough for a net, but a flow undone so is off by some
+    thousandths, as what differs by a rounding is then rounded apart at every layer.
+    """
+    convolutions = torch.backends.cudnn.conv
+    before, convolutions.fp32_precision = convolutions.fp32_precision, "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before
 
 
 @dataclass(frozen=True)
@@ -109,9 +138,7 @@ class InvertibleConv(nn.Module):
 
     def weight(self) -> Tensor:
         """W (c, c)."""
-        lower = self.lu.tril(-1) + torch.eye(len(self.sign), dtype=self.sign.dtype, device=self.sign.device)
-        upper = self.lu.triu(1) + torch.diag(self.sign * self.log_s.exp())
-        return (lower @ upper)[self.permutation]
+        return assemble(self.lu, self.log_s, self.sign, self.permutation)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return F.conv2d(x, self.weight()[:, :, None, None]), _pixels(x) * self.log_s.sum().expand(len(x))
@@ -119,6 +146,13 @@ class InvertibleConv(nn.Module):
     def inverse(self, y: Tensor) -> Tensor:
         inverse = torch.linalg.inv(self.weight().double()).to(y.dtype)
         return F.conv2d(y, inverse[:, :, None, None])
+
+
+def assemble(lu: Tensor, log_s: Tensor, sign: Tensor, permutation: Tensor) -> Tensor:
+    """W (..., c, c) of one 1x1 convolution, or of many at once."""
+    lower = lu.tril(-1) + torch.eye(lu.shape[-1], dtype=lu.dtype, device=lu.device)
+    upper = lu.triu(1) + torch.diag_embed(sign * log_s.exp())
+    return torch.take_along_dim(lower @ upper, permutation[..., None], -2)
 
 
 class EdgeConv(nn.Module):
@@ -129,21 +163,21 @@ class EdgeConv(nn.Module):
         self.weight = nn.Parameter(torch.randn(out, channels + 1, 3, 3) * std)
 
     def forward(self, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-        """scale * (convolution of x) + bias, with scale and bias (out,) folded into the kernel; in the dtype of x."""
-        weight, bias = (self.weight * scale[:, None, None, None]).to(x.dtype), bias.to(x.dtype)
-        if weight.shape[1] <= weight.shape[0]:
-            # `pad` keeps channels_last, which convolutions are twice as fast in, and `cat` of an expanded map does not.
-            return F.conv2d(F.pad(x, (0, 0, 0, 0, 0, 1), value=1.0), weight, bias, padding=1)
-        # Copying a wide input to append one channel costs more than adding that channel's map to a narrow output.
-        inside = x.new_ones(1, 1, *x.shape[-2:])
-        return F.conv2d(x, weight[:, :-1], bias, padding=1) + F.conv2d(inside, weight[:, -1:], padding=1)
+        """scale * (convolution of x) + bias, with scale and bias (out,)."""
+        return F.conv2d(with_edge(x), self.weight * scale[:, None, None, None], bias, padding=1)
+
+
+def with_edge(x: Tensor) -> Tensor:
+    """x (B, C, H, W) and one more channel of ones, which a convolution's padding ends."""
+    # `pad` keeps channels_last, and `cat` of an expanded map does not.
+    return F.pad(x, (0, 0, 0, 0, 0, 1), value=1.0)
 
 
 class CouplingNet(nn.Module):
     """NN of the coupling: 3x3 - actnorm - bend - 1x1 - actnorm - bend - 3x3 that starts at zero (bend: ACTIVATIONS).
 
-    The actnorms are folded into the convolution before them. `compute_dtype` is what the convolutions run in:
-    float32 unless training asks for less, since decoding has to meet the very same numbers as encoding.
+    The actnorms are folded into the convolution before them. `compute_dtype` is what the convolutions run in: the
+    dtype of the parameters unless speed is asked for, since decoding has to meet the very same numbers as encoding.
     """
 
     compute_dtype: torch.dtype | None = None
@@ -159,25 +193,62 @@ class CouplingNet(nn.Module):
         self.bias3 = nn.Parameter(torch.zeros(out))
         self.log_scale3 = nn.Parameter(torch.zeros(out))
 
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.bend(self._first(x.to(self.compute_dtype or x.dtype)))
-        h = self.bend(self._second(h))
-        scale = (3 * self.log_scale3).exp()
-        return self.conv3(h, scale, self.bias3 * scale).to(x.dtype)
+    def forward(self, x: Tensor, kernels: NetKernels | None = None) -> Tensor:
+        k = kernels or fold_nets([self], x.shape[-2:])[0]
+        h = self.bend(self._first(x.to(k.weight1.dtype), k))
+        h = self.bend(self._second(h, k))
+        return (F.conv2d(h, k.weight3, padding=1) + k.bias3).to(x.dtype)
 
-    def _first(self, x: Tensor) -> Tensor:
-        scale = self.norm1.log_scale.exp()
-        return self.conv1(x, scale, self.norm1.bias * scale)
+    def _first(self, x: Tensor, k: NetKernels) -> Tensor:
+        return F.conv2d(with_edge(x), k.weight1, k.bias1, padding=1)
 
-    def _second(self, h: Tensor) -> Tensor:
-        scale = self.norm2.log_scale.exp()
-        weight, bias = self.conv2 * scale[:, None, None, None], self.norm2.bias * scale
-        return F.conv2d(h, weight.to(h.dtype), bias.to(h.dtype))
+    def _second(self, h: Tensor, k: NetKernels) -> Tensor:
+        return F.conv2d(h, k.weight2, k.bias2)
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
-        self.norm1.initialise(self._first(x))
-        self.norm2.initialise(self._second(self.bend(self._first(x))))
+        self.norm1.initialise(self._first(x, fold_nets([self], x.shape[-2:])[0]))
+        k = fold_nets([self], x.shape[-2:])[0]
+        self.norm2.initialise(self._second(self.bend(self._first(x, k)), k))
+
+
+class NetKernels(NamedTuple):
+    """What a coupling net convolves with: scales and biases of its actnorms folded in, in the dtype it computes in."""
+
+    weight1: Tensor  # (width, channels + 1, 3, 3)
+    bias1: Tensor  # (width,)
+    weight2: Tensor  # (width, width, 1, 1)
+    bias2: Tensor  # (width,)
+    weight3: Tensor  # (out, width, 3, 3)
+    bias3: Tensor  # (out, H, W), what the edge channel adds included: a copy of its wide input would cost far more
+
+
+def fold_nets(nets: Sequence[CouplingNet], size: tuple[int, int]) -> list[NetKernels]:
+    """The kernels of nets of one shape, for images of (H, W) = size: all at once, so that there are few operations."""
+    dtype = nets[0].compute_dtype or nets[0].conv2.dtype
+
+    def stack(name: str) -> Tensor:
+        return torch.stack([net.get_parameter(name) for net in nets])
+
+    def scaled(weight: Tensor, bias: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+        scale = log_scale.exp()
+        return weight * scale[..., None, None, None], bias * scale
+
+    weight1, bias1 = scaled(stack("conv1.weight"), stack("norm1.bias"), stack("norm1.log_scale"))
+    weight2, bias2 = scaled(stack("conv2"), stack("norm2.bias"), stack("norm2.log_scale"))
+    weight3, bias3 = scaled(stack("conv3.weight"), stack("bias3"), 3 * stack("log_scale3"))
+    weight3, edge = weight3.split([len(nets[0].conv2), 1], 2)
+    inside = edge.new_ones(1, 1, *size)
+    bias3 = F.conv2d(inside, edge.flatten(0, 1), bias3.flatten(), padding=1).view(*bias3.shape, *size)
+    biases = [bias1.to(dtype), bias2.to(dtype), channels_last(bias3.to(dtype))]
+    weights = [channels_last(weight.to(dtype)) for weight in (weight1, weight2, weight3)]
+    parts = [part.unbind() for pair in zip(weights, biases, strict=True) for part in pair]
+    return [NetKernels(*part) for part in zip(*parts, strict=True)]
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """x (..., C, H, W) with the values of a pixel together: convolutions are twice as fast then."""
+    return x.movedim(-3, -1).contiguous().movedim(-1, -3)
 
 
 class Coupling(nn.Module):
@@ -190,23 +261,23 @@ class Coupling(nn.Module):
         out = self.half * (2 if self.affine else 1)
         self.net = CouplingNet(channels - self.half, config.width, out, config.activation)
 
-    def _log_s_t(self, x_b: Tensor) -> tuple[Tensor | None, Tensor]:
-        h = self.net(x_b)
+    def _log_s_t(self, x_b: Tensor, kernels: NetKernels | None) -> tuple[Tensor | None, Tensor]:
+        h = self.net(x_b, kernels)
         if not self.affine:
             return None, h
         log_s, t = h.chunk(2, 1)
         return AFFINE_BOUND * torch.tanh(log_s / AFFINE_BOUND), t
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x_a, x_b = x[:, : self.half], x[:, self.half :]
-        log_s, t = self._log_s_t(x_b)
+    def forward(self, x: Tensor, kernels: NetKernels | None = None) -> tuple[Tensor, Tensor]:
+        x_a, x_b = x.split([self.half, x.shape[1] - self.half], 1)
+        log_s, t = self._log_s_t(x_b, kernels)
         if log_s is None:
             return torch.cat([x_a + t, x_b], 1), x.new_zeros(len(x))
-        return torch.cat([x_a * log_s.exp() + t, x_b], 1), log_s.flatten(1).sum(1)
+        return torch.cat([x_a * log_s.exp() + t, x_b], 1), log_s.sum((1, 2, 3))
 
-    def inverse(self, y: Tensor) -> Tensor:
-        y_a, x_b = y[:, : self.half], y[:, self.half :]
-        log_s, t = self._log_s_t(x_b)
+    def inverse(self, y: Tensor, kernels: NetKernels | None = None) -> Tensor:
+        y_a, x_b = y.split([self.half, y.shape[1] - self.half], 1)
+        log_s, t = self._log_s_t(x_b, kernels)
         x_a = y_a - t if log_s is None else (y_a - t) * (-log_s).exp()
         return torch.cat([x_a, x_b], 1)
 
@@ -222,29 +293,15 @@ class Step(nn.Module):
         self.norm = ActNorm(channels)
         self.conv = InvertibleConv(channels)
         self.coupling = Coupling(channels, config)
-        self._cache: tuple[tuple, tuple[Tensor, Tensor]] | None = None
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        weight = self.conv.weight() * self.norm.log_scale.exp()
-        h = F.conv2d(x, weight[:, :, None, None], weight @ self.norm.bias)
-        y, ladj = self.coupling(h)
-        return y, ladj + _pixels(x) * (self.norm.log_scale.sum() + self.conv.log_s.sum())
+    def forward(self, x: Tensor, kernels: StepKernels | None = None) -> tuple[Tensor, Tensor]:
+        k = kernels or fold([self], x.shape[-2:])[0]
+        y, ladj = self.coupling(F.conv2d(x, k.weight, k.bias), k.net)
+        return y, ladj + _pixels(x) * k.ladj
 
-    def inverse(self, y: Tensor) -> Tensor:
-        weight, bias = self._inverse_affine()
-        return F.conv2d(self.coupling.inverse(y), weight, bias)
-
-    def _inverse_affine(self) -> tuple[Tensor, Tensor]:
-        """Kernel and bias that undo actnorm and convolution: inverted in float64, kept until a parameter changes."""
-        parameters = (*self.norm.parameters(), *self.conv.parameters())
-        key = tuple((p.data_ptr(), p._version, p.dtype) for p in parameters)
-        if torch.is_grad_enabled() or self._cache is None or self._cache[0] != key:
-            inverse = torch.linalg.inv(self.conv.weight().double() * self.norm.log_scale.double().exp())
-            affine = inverse.to(self.norm.bias.dtype)[:, :, None, None], -self.norm.bias
-            if torch.is_grad_enabled():
-                return affine
-            self._cache = key, affine
-        return self._cache[1]
+    def inverse(self, y: Tensor, kernels: StepKernels | None = None) -> Tensor:
+        k = kernels or fold([self], y.shape[-2:], inverse=True)[0]
+        return F.conv2d(self.coupling.inverse(y, k.net), k.weight, k.bias)
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> Tensor:
@@ -253,6 +310,42 @@ class Step(nn.Module):
         h = self.conv(self.norm(x)[0])[0]
         self.coupling.net.initialise(h[:, self.coupling.half :])
         return self.coupling(h)[0]
+
+
+class StepKernels(NamedTuple):
+    """What a step of flow convolves with, one way or the other."""
+
+    weight: Tensor  # (c, c, 1, 1) of actnorm and invertible convolution, in one
+    bias: Tensor  # (c,)
+    ladj: Tensor  # log |det weight|, of one pixel
+    net: NetKernels
+
+
+def fold_affine(steps: Sequence[Step], inverse: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Actnorm and convolution of K steps of one shape, as one: weight (K, c, c), bias (K, c), ladj (K,) of a pixel.
+
+    With `inverse`, weight and bias of the way back.
+    """
+
+    def stack(name: str) -> Tensor:
+        return torch.stack([step.get_parameter(name) for step in steps])
+
+    buffers = (torch.stack([step.get_buffer(f"conv.{name}") for step in steps]) for name in ("sign", "permutation"))
+    bias, log_scale, log_s = stack("norm.bias"), stack("norm.log_scale"), stack("conv.log_s")
+    weight, ladj = assemble(stack("conv.lu"), log_s, *buffers), log_scale.sum(1) + log_s.sum(1)
+    if inverse:
+        inverted = torch.linalg.inv(weight.double() * log_scale.double().exp()[:, None])
+        return inverted.to(bias.dtype), -bias, ladj
+    weight = weight * log_scale.exp()[:, None]
+    return weight, (weight @ bias[..., None])[..., 0], ladj
+
+
+def fold(steps: Sequence[Step], size: tuple[int, int], inverse: bool = False) -> list[StepKernels]:
+    """The kernels of steps of one shape, forwards or `inverse`, for activations of (H, W) = size."""
+    weight, bias, ladj = fold_affine(steps, inverse)
+    nets = fold_nets([step.coupling.net for step in steps], size)
+    each = zip(weight[..., None, None].unbind(), bias.unbind(), ladj.unbind(), nets, strict=True)
+    return [StepKernels(*part) for part in each]
 
 
 # --------------------------------------------------------------------------------------- squeeze, priors, levels
@@ -296,7 +389,7 @@ class SplitPrior(nn.Module):
         """h (B, C, H, W) -> kept (B, C/2, H, W), eps (B, C/2, H, W), ladj (B,)."""
         kept, aside = h[:, : self.half], h[:, self.half :]
         mean, log_s = self._mean_log_s(kept)
-        return kept, (aside - mean) * (-log_s).exp(), -log_s.flatten(1).sum(1)
+        return kept, (aside - mean) * (-log_s).exp(), -log_s.sum((1, 2, 3))
 
     def inverse(self, kept: Tensor, eps: Tensor) -> Tensor:
         mean, log_s = self._mean_log_s(kept)
@@ -320,28 +413,38 @@ class TopPrior(nn.Module):
         return eps * _bounded(self.log_s).exp()[:, None, None] + self.mean[:, None, None]
 
 
-def run_steps(steps: nn.ModuleList, h: Tensor) -> tuple[Tensor, Tensor]:
-    """h (B, C, H, W) -> output of the last step, ladj (B,) of all."""
+def run_steps(steps: nn.ModuleList, h: Tensor, kernels: list[StepKernels] | None = None) -> tuple[Tensor, Tensor]:
+    """h (B, C, H, W) -> output of the last step, ladj (B,) of all; without `kernels` each step folds its own."""
     ladj = h.new_zeros(len(h))
-    for step in steps:
-        h, step_ladj = step(h)
+    for step, k in zip(steps, kernels or [None] * len(steps), strict=True):
+        h, step_ladj = step(h, k)
         ladj = ladj + step_ladj
     return h, ladj
+
+
+def run_folded(steps: nn.ModuleList, h: Tensor) -> tuple[Tensor, Tensor]:
+    """As `run_steps`, with the kernels of all steps folded at once."""
+    return run_steps(steps, h, fold(steps, h.shape[-2:]))
 
 
 class Level(nn.Module):
     """Squeeze, K steps of flow, and the prior of what stays here: all of it at the deepest level, else half."""
 
-    chain = staticmethod(run_steps)  # training may choose one that keeps less for the way back: glowkit.memory
+    chain = staticmethod(run_folded)  # training may choose one that keeps less for the way back: glowkit.memory
 
     def __init__(self, channels: int, config: GlowConfig, last: bool) -> None:
         super().__init__()
         self.steps = nn.ModuleList(Step(channels, config) for _ in range(config.steps))
+        self._kept: dict[tuple, tuple[tuple, list[StepKernels]]] = {}
         self.prior = TopPrior(channels) if last else SplitPrior(channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         """x (B, C, H, W) -> kept for the next level (None at the last), eps of this level, ladj (B,)."""
-        h, ladj = self.chain(self.steps, squeeze(x))
+        h = squeeze(x)
+        if torch.is_grad_enabled():
+            h, ladj = self.chain(self.steps, h)
+        else:
+            h, ladj = run_steps(self.steps, h, self._kernels(h.shape[-2:], inverse=False))
         if isinstance(self.prior, TopPrior):
             eps, prior_ladj = self.prior(h)
             return None, eps, ladj + prior_ladj
@@ -350,9 +453,20 @@ class Level(nn.Module):
 
     def inverse(self, kept: Tensor | None, eps: Tensor) -> Tensor:
         h = self.prior.inverse(eps) if kept is None else self.prior.inverse(kept, eps)
-        for step in reversed(self.steps):
-            h = step.inverse(h)
+        size = h.shape[-2:]
+        kernels = fold(self.steps, size, inverse=True) if torch.is_grad_enabled() else self._kernels(size, inverse=True)
+        for step, k in zip(reversed(self.steps), reversed(kernels), strict=True):
+            h = step.inverse(h, k)
         return unsqueeze(h)
+
+    @torch.no_grad()
+    def _kernels(self, size: tuple[int, int], inverse: bool) -> list[StepKernels]:
+        """Of all steps, kept until a parameter changes: an image alone takes as long as folding them."""
+        dtype = self.steps[0].coupling.net.compute_dtype
+        state = size, *((p.data_ptr(), p._version, p.dtype) for p in self.steps.parameters())
+        if self._kept.get((inverse, dtype), (None,))[0] != state:
+            self._kept[inverse, dtype] = state, fold(self.steps, size, inverse)
+        return self._kept[inverse, dtype][1]
 
 
 # ---------------------------------------------------------------------------------------------------------- Glow
@@ -381,6 +495,7 @@ class Glow(nn.Module):
         ends = torch.tensor([math.prod(shape) for shape in self.level_shapes]).cumsum(0).tolist()
         self.level_slices = [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
+    @exact_float32()
     def forward(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """v (B, 3, H, W) -> z (B, D), ladj (B,)."""
         h: Tensor | None = v.contiguous(memory_format=torch.channels_last)
@@ -391,6 +506,7 @@ class Glow(nn.Module):
             parts.append(eps.flatten(1))
         return torch.cat(parts, 1), ladj
 
+    @exact_float32()
     def inverse(self, z: Tensor) -> Tensor:
         """z (B, D) -> v (B, 3, H, W): no clamping, so an edit that explodes shows as a non-finite value."""
         h: Tensor | None = None
@@ -479,11 +595,21 @@ class Glow(nn.Module):
             if isinstance(level.prior, SplitPrior):
                 h = level.prior(h)[0]
 
-    def set_compute_dtype(self, dtype: torch.dtype | None) -> None:
-        """Run the coupling nets in `dtype` (training only: a round trip needs None, the parameters' own dtype)."""
-        for module in self.modules():
-            if isinstance(module, CouplingNet):
-                module.compute_dtype = dtype
+    @contextmanager
+    def computing_in(self, dtype: torch.dtype | None) -> Iterator[None]:
+        """Within, the coupling nets run in `dtype` for speed (see `compute_dtype`); None: in that of the parameters.
+
+        Training does so. A decode in bfloat16 is for looking at: pixels are off by some thousandths of their range,
+        and it does not undo `encode` to more than that.
+        """
+        nets = [module for module in self.modules() if isinstance(module, CouplingNet)]
+        for net in nets:
+            net.compute_dtype = dtype
+        try:
+            yield
+        finally:
+            for net in nets:
+                net.compute_dtype = None
 
     def first_nonfinite(self, v: Tensor) -> str | None:
         """Name of the first layer whose output on v is not finite, None if all are: the culprit of a lost run."""

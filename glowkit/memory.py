@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from glowkit.flow import Glow, run_steps, squeeze
+from glowkit.flow import Glow, exact_float32, run_folded, run_steps, squeeze
 
 
 def recompute(steps: nn.ModuleList, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,6 +41,7 @@ class _Inverting(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @exact_float32()
     def backward(ctx: FunctionCtx, grad_y: Tensor, grad_ladj: Tensor) -> tuple[Tensor | None, ...]:
         (y,) = ctx.saved_tensors
         gradients: list[Tensor] = []
@@ -54,7 +55,7 @@ class _Inverting(torch.autograd.Function):
         return grad_y, None, *gradients
 
 
-CHAINS = {"store": run_steps, "recompute": recompute, "invert": invert}
+CHAINS = {"store": run_folded, "recompute": recompute, "invert": invert}
 
 
 def use(model: Glow, memory: str) -> None:
@@ -64,6 +65,7 @@ def use(model: Glow, memory: str) -> None:
 
 
 @torch.no_grad()
+@exact_float32()
 def inversion_error(model: Glow, v: Tensor) -> Tensor:
     """How far the steps of a level, undone, are from where they began on centred pixels v (B, 3, H, W).
 

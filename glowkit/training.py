@@ -26,7 +26,7 @@ from glowkit import checkpoint, distributed, memory
 from glowkit.dataset import MEMORY_LIMIT, Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
-from glowkit.flow import Glow, GlowConfig
+from glowkit.flow import Glow, GlowConfig, compute_dtype
 
 STATE, LOG = "state.safetensors", "log.jsonl"
 # What a resumed run may change: its length (before the learning rate begins to fall), what its steps keep in memory,
@@ -136,8 +136,7 @@ class Trainer:
         v = distributed.share(self.model.dequantise(x, noise))
         self.optimiser.param_groups[0]["lr"] = self.learning_rate()
         self.optimiser.zero_grad()
-        self.model.set_compute_dtype(compute_dtype(self.device))
-        try:
+        with self.model.computing_in(compute_dtype(self.device)):
             if self.settings.memory == "invert":
                 self._watch_inversion(v)
             loss = -self.model.log_prob_of(*self.flow(v)).mean() / self.model.dim
@@ -145,8 +144,6 @@ class Trainer:
             norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip)
             if not (loss + norm).isfinite():
                 self._stop(v)
-        finally:
-            self.model.set_compute_dtype(None)
         self.optimiser.step()
         # Fused Adam changes the weights behind autograd's back, and the flow keeps inverses by the weights' version.
         torch.autograd.graph.increment_version(self.parameters.values())
@@ -212,17 +209,6 @@ class Trainer:
 def make_step(model: Glow, settings: Settings | None = None) -> Trainer:
     """step(x) -> bits/dim: one optimiser step exactly as `train` runs it, for benchmarks."""
     return Trainer(model, settings or Settings())
-
-
-def compute_dtype(device: torch.device) -> torch.dtype | None:
-    """bfloat16 where the hardware multiplies it faster than float32, else None."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else None
-
-
-# ------------------------------------------------------------------------------------------------------- the run
 
 
 def batch_indices(step: int, n: int, settings: Settings) -> Tensor:
