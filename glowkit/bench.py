@@ -8,6 +8,7 @@ it allows. Times are wall-clock seconds, taken in turns (A B A B ...) in one pro
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
@@ -211,6 +212,7 @@ def peak_memory(work: Callable, device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         work()
         return torch.cuda.max_memory_allocated(device) - before
+    gc.collect()  # or garbage of before may be freed within, and counted
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         work()
     with tempfile.TemporaryDirectory() as folder:

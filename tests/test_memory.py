@@ -1,5 +1,7 @@
 """What a step keeps: gradients of all modes agree, inverting costs no memory for depth, and the error is measured."""
 
+import gc
+
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -64,6 +66,7 @@ def peak_bytes(model: Glow, v: torch.Tensor) -> int:
     """What the allocator has given out at most during a step, parameters and gradients aside."""
     loss_of(model, v).backward()  # whatever is kept from the first step on
     model.zero_grad()
+    gc.collect()  # or garbage of before may be freed within, and counted
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         loss_of(model, v).backward()
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
