@@ -340,10 +340,15 @@ def fold_affine(steps: Sequence[Step], inverse: bool = False) -> tuple[Tensor, T
     return weight, (weight @ bias[..., None])[..., 0], ladj
 
 
-def fold(steps: Sequence[Step], size: tuple[int, int], inverse: bool = False) -> list[StepKernels]:
-    """The kernels of steps of one shape, forwards or `inverse`, for activations of (H, W) = size."""
+def fold(
+    steps: Sequence[Step], size: tuple[int, int], inverse: bool = False, nets: list[NetKernels] | None = None
+) -> list[StepKernels]:
+    """The kernels of steps of one shape, forwards or `inverse`, for activations of (H, W) = size.
+
+    `nets`: those of the coupling nets, where they are there already; they serve both ways.
+    """
     weight, bias, ladj = fold_affine(steps, inverse)
-    nets = fold_nets([step.coupling.net for step in steps], size)
+    nets = nets or fold_nets([step.coupling.net for step in steps], size)
     each = zip(weight[..., None, None].unbind(), bias.unbind(), ladj.unbind(), nets, strict=True)
     return [StepKernels(*part) for part in each]
 
@@ -435,7 +440,7 @@ class Level(nn.Module):
     def __init__(self, channels: int, config: GlowConfig, last: bool) -> None:
         super().__init__()
         self.steps = nn.ModuleList(Step(channels, config) for _ in range(config.steps))
-        self._kept: dict[tuple, tuple[tuple, list[StepKernels]]] = {}
+        self._kept: tuple[tuple, dict[bool, list[StepKernels]]] = (), {}
         self.prior = TopPrior(channels) if last else SplitPrior(channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
@@ -461,12 +466,16 @@ class Level(nn.Module):
 
     @torch.no_grad()
     def _kernels(self, size: tuple[int, int], inverse: bool) -> list[StepKernels]:
-        """Of all steps, kept until a parameter changes: an image alone takes as long as folding them."""
+        """Of all steps, kept until a parameter changes: folding them takes as long as an image does."""
         dtype = self.steps[0].coupling.net.compute_dtype
-        state = size, *((p.data_ptr(), p._version, p.dtype) for p in self.steps.parameters())
-        if self._kept.get((inverse, dtype), (None,))[0] != state:
-            self._kept[inverse, dtype] = state, fold(self.steps, size, inverse)
-        return self._kept[inverse, dtype][1]
+        state = size, dtype, *((p.data_ptr(), p._version, p.dtype) for p in self.steps.parameters())
+        if self._kept[0] != state:
+            self._kept = state, {}
+        kept = self._kept[1]
+        if inverse not in kept:
+            nets = [k.net for k in kept[not inverse]] if kept else None
+            kept[inverse] = fold(self.steps, size, inverse, nets)
+        return kept[inverse]
 
 
 # ---------------------------------------------------------------------------------------------------------- Glow
