@@ -33,8 +33,10 @@ from glowkit import checkpoint, intervals
 from glowkit.certificate import certify
 from glowkit.dataset import Dataset, open_dataset
 from glowkit.errors import GlowkitError
-from glowkit.flow import Glow, compute_dtype, fold, fold_affine
+from glowkit.flow import Glow
+from glowkit.kernels import fold, fold_affine
 from glowkit.peer import INSTALL, Peer
+from glowkit.precision import compute_dtype
 from glowkit.training import Config, Trainer, batch_indices, initialise, load_images, make_step
 
 MODELS = {"glowkit": Glow, "normflows": Peer}

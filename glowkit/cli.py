@@ -43,9 +43,7 @@ class OneLineErrors(click.Group):
         sys.exit(status)
 
 
-@click.group(
-    cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
-)
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__)
 def app() -> None:
     """Train, study and edit with Glow, a normalizing flow, on procedural faces or CelebA."""
@@ -261,12 +259,8 @@ def sample(name: str, out: Path, n: int, temperature: float, seed: int) -> None:
 
 @app.command()
 @click.argument("image", type=Path)
-@click.option(
-    "--attribute", "-a", required=True, help="What to add: Smiling, say. An unknown one lists them all."
-)
-@click.option(
-    "--alpha", default=1.0, help="How much of it: 1 is the mean difference; negative takes it away."
-)
+@click.option("--attribute", "-a", required=True, help="What to add: Smiling, say. An unknown one lists them all.")
+@click.option("--alpha", default=1.0, help="How much of it: 1 is the mean difference; negative takes it away.")
 @click.option("--out", "-o", type=Path, required=True, help="The picture to write: strip.png, say.")
 @click.option("--model", default="faces64", help="A bundled model or the folder of one, with its study.")
 @click.option(
@@ -276,9 +270,7 @@ def sample(name: str, out: Path, n: int, temperature: float, seed: int) -> None:
     metavar="X1 Y1 X2 Y2",
     help="Middles of the left and right eye in IMAGE, in pixels; without, IMAGE has to be an aligned face.",
 )
-def edit(
-    image: Path, attribute: str, alpha: float, out: Path, model: str, eyes: tuple[float, ...] | None
-) -> None:
+def edit(image: Path, attribute: str, alpha: float, out: Path, model: str, eyes: tuple[float, ...] | None) -> None:
     """Add an attribute to the face in IMAGE: a strip of five steps from its reconstruction to ALPHA."""
     _check_picture(out)
     if not abs(alpha) < float("inf"):
@@ -294,8 +286,8 @@ def edit(
     glow, direction = checkpoint.load(model), torch.from_numpy(open_study(model).direction(attribute))
     x = celeba.crop(face, left, right, glow.config.image_size)
     z = glow.encode(x[None], torch.Generator().manual_seed(0))  # as in training: at bin centres an edit does less
-    strip = [glow.decode(z + alpha * share * direction)[0] for share in (0, 0.25, 0.5, 0.75, 1)]
-    _write_picture(out, strip, columns=len(strip))
+    shares = torch.tensor([0, 0.25, 0.5, 0.75, 1])[:, None]
+    _write_picture(out, glow.decode(z + alpha * shares * direction), columns=len(shares))
 
 
 @app.command()
@@ -359,11 +351,7 @@ def _write_picture(path: Path, images, columns: int) -> None:
     rows = -(-n // columns)
     sheet = np.full((rows * columns, height, width, 3), 255, np.uint8)
     sheet[:n] = pixels
-    sheet = (
-        sheet.reshape(rows, columns, height, width, 3)
-        .swapaxes(1, 2)
-        .reshape(rows * height, columns * width, 3)
-    )
+    sheet = sheet.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
     with replacing(path) as temporary:
         Image.fromarray(sheet).save(temporary)
     click.echo(f"{n} images in {path}")

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from glowkit import bench, figures, memory
 from glowkit.dataset import Dataset
 from glowkit.errors import GlowkitError
-from glowkit.flow import compute_dtype
+from glowkit.precision import compute_dtype
 from glowkit.study import class_sums
 from glowkit.training import Config
 

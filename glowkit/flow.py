@@ -8,16 +8,17 @@ log |det dy/dx| in nats for each image. Images are (B, C, H, W). Read from the t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glowkit.errors import GlowkitError
+from glowkit.kernels import NetKernels, StepKernels, fold, fold_nets, matrices
+from glowkit.precision import exact_float32
 
 COUPLINGS = ("additive", "affine")
 # What the coupling nets bend their features with. An edited latent leaves the data, and a net of rectifiers answers
@@ -29,32 +30,6 @@ ACTIVATIONS = {"relu": F.relu_, "capped": lambda h: F.hardtanh_(h, 0.0, 2.0)}
 AFFINE_BOUND = math.log(2.0)
 # The same for the scale of a level's prior, which only has to reach from one grey level to the whole range.
 PRIOR_BOUND = 4.0
-
-
-def compute_dtype(device: torch.device) -> torch.dtype | None:
-    """bfloat16 where the hardware multiplies it faster than float32, else None."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else None
-
-
-# ------------------------------------------------------------------------------------------------------- the run
-
-
-@contextmanager
-def exact_float32() -> Iterator[None]:
-    """Within, convolutions in float32 round as float32 does, on CUDA too.
-
-    There they take inputs of 10 bits by default (TF32): enough for a net, but a flow undone so is off by some
-    thousandths, as what differs by a rounding is then rounded apart at every layer.
-    """
-    convolutions = torch.backends.cudnn.conv
-    before, convolutions.fp32_precision = convolutions.fp32_precision, "ieee"
-    try:
-        yield
-    finally:
-        convolutions.fp32_precision = before
 
 
 @dataclass(frozen=True)
@@ -138,7 +113,7 @@ class InvertibleConv(nn.Module):
 
     def weight(self) -> Tensor:
         """W (c, c)."""
-        return assemble(self.lu, self.log_s, self.sign, self.permutation)
+        return matrices(self.lu, self.log_s, self.sign, self.permutation)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return F.conv2d(x, self.weight()[:, :, None, None]), _pixels(x) * self.log_s.sum().expand(len(x))
@@ -146,13 +121,6 @@ class InvertibleConv(nn.Module):
     def inverse(self, y: Tensor) -> Tensor:
         inverse = torch.linalg.inv(self.weight().double()).to(y.dtype)
         return F.conv2d(y, inverse[:, :, None, None])
-
-
-def assemble(lu: Tensor, log_s: Tensor, sign: Tensor, permutation: Tensor) -> Tensor:
-    """W (..., c, c) of one 1x1 convolution, or of many at once."""
-    lower = lu.tril(-1) + torch.eye(lu.shape[-1], dtype=lu.dtype, device=lu.device)
-    upper = lu.triu(1) + torch.diag_embed(sign * log_s.exp())
-    return torch.take_along_dim(lower @ upper, permutation[..., None], -2)
 
 
 class EdgeConv(nn.Module):
@@ -210,45 +178,6 @@ class CouplingNet(nn.Module):
         self.norm1.initialise(self._first(x, fold_nets([self], x.shape[-2:])[0]))
         k = fold_nets([self], x.shape[-2:])[0]
         self.norm2.initialise(self._second(self.bend(self._first(x, k)), k))
-
-
-class NetKernels(NamedTuple):
-    """What a coupling net convolves with: scales and biases of its actnorms folded in, in the dtype it computes in."""
-
-    weight1: Tensor  # (width, channels + 1, 3, 3)
-    bias1: Tensor  # (width,)
-    weight2: Tensor  # (width, width, 1, 1)
-    bias2: Tensor  # (width,)
-    weight3: Tensor  # (out, width, 3, 3)
-    bias3: Tensor  # (out, H, W), what the edge channel adds included: a copy of its wide input would cost far more
-
-
-def fold_nets(nets: Sequence[CouplingNet], size: tuple[int, int]) -> list[NetKernels]:
-    """The kernels of nets of one shape, for images of (H, W) = size: all at once, so that there are few operations."""
-    dtype = nets[0].compute_dtype or nets[0].conv2.dtype
-
-    def stack(name: str) -> Tensor:
-        return torch.stack([net.get_parameter(name) for net in nets])
-
-    def scaled(weight: Tensor, bias: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
-        scale = log_scale.exp()
-        return weight * scale[..., None, None, None], bias * scale
-
-    weight1, bias1 = scaled(stack("conv1.weight"), stack("norm1.bias"), stack("norm1.log_scale"))
-    weight2, bias2 = scaled(stack("conv2"), stack("norm2.bias"), stack("norm2.log_scale"))
-    weight3, bias3 = scaled(stack("conv3.weight"), stack("bias3"), 3 * stack("log_scale3"))
-    weight3, edge = weight3.split([len(nets[0].conv2), 1], 2)
-    inside = edge.new_ones(1, 1, *size)
-    bias3 = F.conv2d(inside, edge.flatten(0, 1), bias3.flatten(), padding=1).view(*bias3.shape, *size)
-    biases = [bias1.to(dtype), bias2.to(dtype), channels_last(bias3.to(dtype))]
-    weights = [channels_last(weight.to(dtype)) for weight in (weight1, weight2, weight3)]
-    parts = [part.unbind() for pair in zip(weights, biases, strict=True) for part in pair]
-    return [NetKernels(*part) for part in zip(*parts, strict=True)]
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """x (..., C, H, W) with the values of a pixel together: convolutions are twice as fast then."""
-    return x.movedim(-3, -1).contiguous().movedim(-1, -3)
 
 
 class Coupling(nn.Module):
@@ -310,47 +239,6 @@ class Step(nn.Module):
         h = self.conv(self.norm(x)[0])[0]
         self.coupling.net.initialise(h[:, self.coupling.half :])
         return self.coupling(h)[0]
-
-
-class StepKernels(NamedTuple):
-    """What a step of flow convolves with, one way or the other."""
-
-    weight: Tensor  # (c, c, 1, 1) of actnorm and invertible convolution, in one
-    bias: Tensor  # (c,)
-    ladj: Tensor  # log |det weight|, of one pixel
-    net: NetKernels
-
-
-def fold_affine(steps: Sequence[Step], inverse: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """Actnorm and convolution of K steps of one shape, as one: weight (K, c, c), bias (K, c), ladj (K,) of a pixel.
-
-    With `inverse`, weight and bias of the way back.
-    """
-
-    def stack(name: str) -> Tensor:
-        return torch.stack([step.get_parameter(name) for step in steps])
-
-    buffers = (torch.stack([step.get_buffer(f"conv.{name}") for step in steps]) for name in ("sign", "permutation"))
-    bias, log_scale, log_s = stack("norm.bias"), stack("norm.log_scale"), stack("conv.log_s")
-    weight, ladj = assemble(stack("conv.lu"), log_s, *buffers), log_scale.sum(1) + log_s.sum(1)
-    if inverse:
-        inverted = torch.linalg.inv(weight.double() * log_scale.double().exp()[:, None])
-        return inverted.to(bias.dtype), -bias, ladj
-    weight = weight * log_scale.exp()[:, None]
-    return weight, (weight @ bias[..., None])[..., 0], ladj
-
-
-def fold(
-    steps: Sequence[Step], size: tuple[int, int], inverse: bool = False, nets: list[NetKernels] | None = None
-) -> list[StepKernels]:
-    """The kernels of steps of one shape, forwards or `inverse`, for activations of (H, W) = size.
-
-    `nets`: those of the coupling nets, where they are there already; they serve both ways.
-    """
-    weight, bias, ladj = fold_affine(steps, inverse)
-    nets = nets or fold_nets([step.coupling.net for step in steps], size)
-    each = zip(weight[..., None, None].unbind(), bias.unbind(), ladj.unbind(), nets, strict=True)
-    return [StepKernels(*part) for part in each]
 
 
 # --------------------------------------------------------------------------------------- squeeze, priors, levels
@@ -606,7 +494,7 @@ class Glow(nn.Module):
 
     @contextmanager
     def computing_in(self, dtype: torch.dtype | None) -> Iterator[None]:
-        """Within, the coupling nets run in `dtype` for speed (see `compute_dtype`); None: in that of the parameters.
+        """Within, the coupling nets run in `dtype` for speed (see `glowkit.precision`); None: in the parameters' own.
 
         Training does so. A decode in bfloat16 is for looking at: pixels are off by some thousandths of their range,
         and it does not undo `encode` to more than that.

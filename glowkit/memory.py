@@ -9,21 +9,29 @@ that depth costs no memory; its gradients are as good as the inverse is exact, w
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from glowkit.flow import Glow, exact_float32, run_folded, run_steps, squeeze
+from glowkit.flow import Glow, run_folded, run_steps, squeeze
+from glowkit.precision import exact_float32
 
 
 def recompute(steps: nn.ModuleList, h: Tensor) -> tuple[Tensor, Tensor]:
     """As `run_steps`, keeping the input of each step."""
     ladj = h.new_zeros(len(h))
     for step in steps:
-        h, step_ladj = checkpoint(step, h, use_reentrant=False, preserve_rng_state=False)
+        h, step_ladj = checkpoint(step, h, use_reentrant=False, preserve_rng_state=False, context_fn=_exact_twice)
         ladj = ladj + step_ladj
     return h, ladj
+
+
+def _exact_twice() -> tuple[AbstractContextManager, AbstractContextManager]:
+    """For the first run and for the second, which is outside of the flow's own."""
+    return exact_float32(), exact_float32()
 
 
 def invert(steps: nn.ModuleList, h: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,8 @@ from glowkit import checkpoint, distributed, memory
 from glowkit.dataset import MEMORY_LIMIT, Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
-from glowkit.flow import Glow, GlowConfig, compute_dtype
+from glowkit.flow import Glow, GlowConfig
+from glowkit.precision import compute_dtype
 
 STATE, LOG = "state.safetensors", "log.jsonl"
 # What a resumed run may change: its length (before the learning rate begins to fall), what its steps keep in memory,
@@ -209,6 +210,9 @@ class Trainer:
 def make_step(model: Glow, settings: Settings | None = None) -> Trainer:
     """step(x) -> bits/dim: one optimiser step exactly as `train` runs it, for benchmarks."""
     return Trainer(model, settings or Settings())
+
+
+# ------------------------------------------------------------------------------------------------------- the run
 
 
 def batch_indices(step: int, n: int, settings: Settings) -> Tensor:

@@ -16,7 +16,8 @@ import torch
 from glowkit import checkpoint, memory, training
 from glowkit.dataset import Dataset
 from glowkit.errors import GlowkitError
-from glowkit.flow import Glow, GlowConfig, compute_dtype
+from glowkit.flow import Glow, GlowConfig
+from glowkit.precision import compute_dtype
 
 MODEL = GlowConfig(16, 2, 2, 12, "affine")
 SETTINGS = dict(steps=60, batch=16, warmup=5, log_every=10, checkpoint_every=20, held_out=32)
@@ -252,9 +253,7 @@ def test_the_guard_names_the_layer_and_keeps_the_weights():
 
 def test_each_epoch_shows_every_image_once():
     settings = training.Settings(batch=10)
-    epochs = [
-        torch.cat([training.batch_indices(10 * e + k, 100, settings) for k in range(10)]) for e in range(2)
-    ]
+    epochs = [torch.cat([training.batch_indices(10 * e + k, 100, settings) for k in range(10)]) for e in range(2)]
     assert all(sorted(e.tolist()) == list(range(100)) for e in epochs)
     assert not torch.equal(*epochs)
 
