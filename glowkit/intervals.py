@@ -56,7 +56,7 @@ def numbered(highest: int, seen: int, level: float = 0.95) -> Estimate:
         a, b, c, d = special.gammaln([m + 1, total - k + 1, m - k + 1, total + 1])
         return float(a + b - c - d)
 
-    rare = math.log(1 - level) - 1e-12
+    rare = math.log(1 - level) - 1e-9  # a tie counts as not rare, whichever way it was rounded
     low, high = m, 2 * m + 2
     while log_share(high) >= rare:
         high *= 2

@@ -87,13 +87,17 @@ def test_bad_input_says_what_would_be_right():
             call()
 
 
+def test_a_total_that_is_just_not_rare_is_kept():
+    assert intervals.numbered(49, 1).ci == (49, 980)  # 49 / 980 is 1 - 0.95
+
+
 @given(total=st.integers(1, 60), data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_a_total_from_the_highest_number_against_counting(total, data):
     highest = data.draw(st.integers(1, total))
     seen = data.draw(st.integers(1, highest))
     found = intervals.numbered(highest, seen)
-    kept = [n for n in range(highest, 4000) if math.comb(highest, seen) / math.comb(n, seen) >= 0.05]
+    kept = [n for n in range(highest, 4000) if 20 * math.comb(highest, seen) >= math.comb(n, seen)]
     assert found.ci == (highest, kept[-1]) or kept[-1] == 3999
     # Unbiased: the mean of the estimate over every draw of `seen` from `total`.
     weights = {m: math.comb(m - 1, seen - 1) / math.comb(total, seen) for m in range(seen, total + 1)}
