@@ -328,17 +328,17 @@ def speed_table(results: dict[str, dict], batch: int) -> str:
 def quality_table(results: dict[str, dict], difference: intervals.Estimate | None) -> str:
     """Mean bits/dim, and how they differ with a 95% interval; median and worst round trip."""
     sides = list(results.values())
-    rows = [["", *results, "difference"][: 2 + 2 * (len(sides) - 1)]]
+    rows = [["", *results]]
     bits = [side["bits_per_dim"] for side in sides]
-    label = f"bits/dim of {len(bits[0])} held-out images, {NOISE_DRAWS} draws of noise"
+    label = f"bits/dim of {len(bits[0])} held-out images, {NOISE_DRAWS} noises"
     rows.append([label, *(f"{b.mean():.4f}" for b in bits)])
     if difference:
-        rows[-1].append(f"{difference} = {difference.estimate / bits[1].mean():+.2%}")
-    for kind, label in (("round_trip", "round trip"), ("fast_round_trip", "with a fast decode")):
+        rows.append(["  the first less the second", f"{difference}, {difference.estimate / bits[1].mean():+.2%}"])
+    for kind, label in (("round_trip", "round trip"), ("fast_round_trip", "fast decode")):
         errors = [side[kind] for side in sides if kind in side]
         worst = [f"{np.median(error):.0e}, at worst {error.max():.0e}" for error in errors]
         if worst:
-            rows.append([f"largest error of a pixel, {label}, of {len(errors[0])}", *worst])
+            rows.append([f"error of the worst pixel, {label} of {len(errors[0])}", *worst])
     return _table(rows)
 
 
@@ -348,6 +348,7 @@ def _spread(values: np.ndarray, shape: str) -> str:
 
 
 def _table(rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) for row in rows)
+    # The last cell of a row may be longer than its column is wide.
+    widths = [max(map(len, column)) for column in zip_longest(*(row[:-1] for row in rows), fillvalue="")]
+    lines = ("  ".join([*map(str.ljust, row[:-1], widths), row[-1]]) for row in rows)
     return "\n".join(line.rstrip() for line in lines)

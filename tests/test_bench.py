@@ -208,7 +208,7 @@ def test_the_command_prints_both_and_writes_every_number(config, run, tmp_path, 
     rows = ["training step, images/s", "encode, images/s", "decode, images/s", "fast decode, images/s"]
     for row in [*rows, "assembly of W / training step", "assembly of all kernels / step"]:
         assert row in out
-    assert re.search(r"bits/dim of 10 held-out images, 2 draws of noise +\d\.\d{4} +\d\.\d{4} .*\(n = 10\)", out)
+    assert re.search(r"bits/dim of 10 held-out images, 2 noises +\d\.\d{4} +\d\.\d{4}\n.*\(n = 10\), [+-]\d", out)
     result = json.loads(file.read_text())
     assert set(result) == {
         *("command", "machine", "threads", "torch", "normflows", "date", "config", "speed", "quality", "difference")
