@@ -8,6 +8,7 @@ channel adds are folded into the kernels, the way that `flow`'s layers define th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 import torch
@@ -53,9 +54,9 @@ def fold_affine(steps: Sequence[nn.Module], inverse: bool = False) -> tuple[Tens
 
     With `inverse`, weight and bias of the way back.
     """
-    buffers = (torch.stack([step.get_buffer(f"conv.{name}") for step in steps]) for name in ("sign", "permutation"))
+    sign, permutation = _stack(steps, "conv.sign"), _stack(steps, "conv.permutation")
     bias, log_scale, log_s = _stack(steps, "norm.bias"), _stack(steps, "norm.log_scale"), _stack(steps, "conv.log_s")
-    weight, ladj = matrices(_stack(steps, "conv.lu"), log_s, *buffers), log_scale.sum(1) + log_s.sum(1)
+    weight, ladj = matrices(_stack(steps, "conv.lu"), log_s, sign, permutation), log_scale.sum(1) + log_s.sum(1)
     if inverse:
         inverted = torch.linalg.inv(weight.double() * log_scale.double().exp()[:, None])
         return inverted.to(bias.dtype), -bias, ladj
@@ -91,7 +92,7 @@ def fold_nets(nets: Sequence[nn.Module], size: tuple[int, int]) -> list[NetKerne
 
 
 def _stack(modules: Sequence[nn.Module], name: str) -> Tensor:
-    return torch.stack([module.get_parameter(name) for module in modules])
+    return torch.stack([*map(attrgetter(name), modules)])
 
 
 def channels_last(x: Tensor) -> Tensor:
