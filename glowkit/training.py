@@ -146,7 +146,7 @@ class Trainer:
             if not (loss + norm).isfinite():
                 self._stop(v)
         self.optimiser.step()
-        # Fused Adam changes the weights behind autograd's back, and the flow keeps inverses by the weights' version.
+        # Fused Adam changes the weights behind autograd's back, and the flow keeps kernels by the weights' version.
         torch.autograd.graph.increment_version(self.parameters.values())
         self.average.update_parameters(self.model)
         self.step += 1
