@@ -9,7 +9,7 @@ package versions. While the key stays the same, only the prose is replaced; when
 
 Chapters run several at a time, one thread each: on two cores that is faster than one after the other with two
 threads, and the sums come out the same on every machine. The last chapter of the table of contents gathers
-the verdicts of the others (the files of `glowkit.claims`), so it waits for them; a copy keeps its chapter's
+the verdicts of the others (the files of `glowkit.book.claims`), so it waits for them; a copy keeps its chapter's
 verdicts in its metadata, and _build/claims gets them all.
 
 A chapter with a parameter `model` shows its default on its page. It is run with every other bundled model, too: for
@@ -94,8 +94,7 @@ def source(root: Path, name: str) -> NotebookNode:
 
 
 def library_files(root: Path, code: str) -> set[Path]:
-    """The files of the library that the code uses: modules it imports, what those import, tables that they
-    name."""
+    """The files of the library that the code uses: modules it imports, what those import, tables that they name."""
     library = root / "glowkit"
     init = library / "__init__.py"
     home = _homes(init)
@@ -105,28 +104,35 @@ def library_files(root: Path, code: str) -> set[Path]:
         try:
             nodes = list(ast.walk(ast.parse(queue.pop())))
         except SyntaxError:  # the run will say where; until then everything counts
-            return set(library.glob("*.*"))
-        names: set[str] = set()
+            return {file for file in library.rglob("*.*") if file.suffix != ".pyc"}
+        names: set[str] = set()  # dotted, below the library: faces.geometry
         texts: set[str] = set()
         for node in nodes:
             match node:
                 case ast.Import():
-                    names.update(part for alias in node.names for part in alias.name.split(".")[:2])
-                case ast.ImportFrom():
-                    names.update((node.module or "glowkit").split(".")[:2])
-                    names.update(alias.name for alias in node.names)
-                case ast.Attribute(value=ast.Name(id="glowkit"), attr=name):
-                    names.add(name)
+                    names.update(alias.name.removeprefix("glowkit.") for alias in node.names)
+                case ast.ImportFrom(module=str(module)) if module.split(".")[0] == "glowkit":
+                    package = module.removeprefix("glowkit").removeprefix(".")
+                    names.update(f"{package}.{alias.name}".removeprefix(".") for alias in node.names)
+                case ast.Attribute() if (dotted := ast.unparse(node)).startswith("glowkit."):
+                    names.add(dotted.removeprefix("glowkit."))
                 case ast.Constant(value=str(text)):
                     texts.add(text)
-        tables = {file for file in library.glob("*.*") if file.suffix != ".py" and file.name in texts}
-        modules = {library / f"{home.get(name, name)}.py" for name in names}
-        new = {module for module in modules if module.exists()} - found
+        tables = {file for file in library.rglob("*.*") if file.suffix not in (".py", ".pyc") and file.name in texts}
+        new = {file for name in names for file in _modules(library, home.get(name, name))} - found
         found |= new | tables
-        # chapter.py only checks parameters; were it followed, a new face would count as news for chapters
+        # The parameters' module only checks them; were it followed, a new face would count as news for chapters
         # without any.
-        queue += [module.read_text(encoding="utf-8") for module in new if module.stem != "chapter"]
+        queue += [file.read_text(encoding="utf-8") for file in new if file != library / "book" / "parameters.py"]
     return found
+
+
+def _modules(library: Path, name: str) -> Iterable[Path]:
+    """The files that an import of a dotted name runs: its packages' and the module's own; what follows is no file."""
+    place = library
+    for part in name.split("."):
+        place /= part
+        yield from filter(Path.is_file, (place.with_suffix(".py"), place / "__init__.py"))
 
 
 def _homes(init: Path) -> dict[str, str]:

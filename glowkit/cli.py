@@ -84,9 +84,9 @@ def fetch(out: Path, mirror: str | None) -> None:
 
     Stopped or cut off, it goes on when run again.
     """
-    from glowkit import celeba_fetch
+    from glowkit.celeba import fetch
 
-    for file in celeba_fetch.fetch(out, mirror):
+    for file in fetch.fetch(out, mirror):
         click.echo(f"{file} is the official file, by its md5 sum")
 
 
@@ -95,9 +95,9 @@ def fetch(out: Path, mirror: str | None) -> None:
 @KIND
 def check(path: Path, images: str | None) -> None:
     """Read every file of the CelebA tree at PATH, a folder or a zip: what is there, and what can be done with it."""
-    from glowkit import celeba_check
+    from glowkit.celeba import check
 
-    for line in celeba_check.check(path, images):
+    for line in check.check(path, images):
         click.echo(line)
 
 
@@ -119,12 +119,12 @@ def crop(src: Path, out: Path, size: int, padding: str, packed: bool, skip_fault
 
     Stopped by whatever it may be, it goes on when run again.
     """
-    from glowkit import celeba_crop
+    from glowkit.celeba import cropping
 
-    found = celeba_crop.crop_tree(src, out, size, images, padding, packed, skip_faulty)
+    found = cropping.crop_tree(src, out, size, images, padding, packed, skip_faulty)
     click.echo(f"{found.pop('crops'):,} crops of {size} x {size} pixels in {out}")
     for problem, n in found.items():
-        click.echo(f"{problem}: {n:,} images, listed in {out / celeba_crop.REPORT}")
+        click.echo(f"{problem}: {n:,} images, listed in {out / cropping.REPORT}")
 
 
 # ---------------------------------------------------------------------------------------------------- models
@@ -207,14 +207,15 @@ def bench(
     """Time the Glow that the file CONFIG describes, and train it for its steps, beside the Glow of normflows."""
     from dataclasses import replace
 
-    from glowkit import bench, training
+    from glowkit import training
+    from glowkit.bench import compare
 
     if file:
         _check_folder(file)
     plan = training.read_config(config)
     steps = plan.training.steps if steps is None else steps
     plan = replace(plan, data=data or plan.data, training=replace(plan.training, steps=steps))
-    result = bench.run(plan, peer, rounds, out, tell=click.echo)
+    result = compare.run(plan, peer, rounds, out, tell=click.echo)
     _write_numbers(file, result)
 
 
@@ -224,16 +225,17 @@ def bench(
 @click.option("--json", "file", type=Path, help="All the numbers, in this file, and the picture beside it as .svg.")
 def cost(config: Path, rounds: int, file: Path | None) -> None:
     """Measure how the cost of a Glow grows with each side of its shape, about that of the file CONFIG."""
-    from glowkit import cost, training
+    from glowkit import training
+    from glowkit.bench import scaling
     from glowkit.files import replacing
 
     if file:
         _check_folder(file)
-    result = cost.run(training.read_config(config), rounds, tell=click.echo)
+    result = scaling.run(training.read_config(config), rounds, tell=click.echo)
     _write_numbers(file, result)
     if file:
         with replacing(file.with_suffix(".svg")) as temporary:
-            cost.figure(result).savefig(temporary)
+            scaling.figure(result).savefig(temporary)
 
 
 @app.command()
@@ -294,7 +296,7 @@ def edit(image: Path, attribute: str, alpha: float, out: Path, model: str, eyes:
 @click.option("--json", "as_json", is_flag=True, help="A list of rows with their numbers instead, for machines.")
 def claims(as_json: bool) -> None:
     """Print the scoreboard of the last build: each claim, its verdict, and the numbers that decided it."""
-    from glowkit import claims
+    from glowkit.book import claims
 
     click.echo(claims.to_json() if as_json else claims.scoreboard())
 
@@ -343,7 +345,7 @@ def _write_picture(path: Path, images, columns: int) -> None:
     import torch
     from PIL import Image
 
-    from glowkit.figures import to_pixels
+    from glowkit.book.figures import to_pixels
     from glowkit.files import replacing
 
     pixels = to_pixels(torch.stack(list(images)))

@@ -92,7 +92,7 @@ def _procedural(size: int) -> Dataset:
         attributes=list(faces.ATTRIBUTES),
         labels=np.asarray(drawn.attributes),
         splits=np.repeat(np.arange(3, dtype=np.uint8), (50_000, 5_000, 5_000)),
-        landmarks=np.asarray(drawn.landmarks(size)),
+        landmarks=faces.landmarks(drawn, size),
         identities=drawn.identities,
         _pixels=Blocks(size),
     )
@@ -115,8 +115,7 @@ class Blocks:
     """
 
     def __init__(self, size: int) -> None:
-        # faces.py and the modules it is made of: face_factors.py, ...
-        sources = sorted(Path(faces.__file__).parent.glob("face*.py"))
+        sources = sorted(set(Path(faces.__file__).parent.glob("*.py")) - {Path(faces.tree.__file__)})
         key = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
         self.folder = cache_folder() / f"faces{size}-seed{FACES_SEED}-{key}"
         self.size = size

@@ -191,7 +191,7 @@ def test_the_frechet_ratio_covers_a_known_one():
 def test_pose_is_read_from_pixels_and_turns_with_the_mirror():
     drawn = faces.factors(range(500), seed=3)
     x = faces.render(drawn, 32).float() / 255
-    reader = affine.PoseReader(x[:400], drawn.landmarks(32)[:400])
+    reader = affine.PoseReader(x[:400], faces.landmarks(drawn[:400], 32))
     read = reader(x[400:])
     assert stats.spearmanr(read, drawn["yaw"][400:]).statistic > 0.8
     np.testing.assert_allclose(reader(x[400:].flip(3)), -read, atol=1e-5)

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 import glowkit
-from glowkit import celeba, checkpoint, claims, faces
+from glowkit import celeba, checkpoint, faces
+from glowkit.book import claims
 from glowkit.cli import app
 from glowkit.flow import Glow, GlowConfig
 

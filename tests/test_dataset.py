@@ -39,7 +39,7 @@ def test_procedural_faces_are_those_of_the_renderer(cache):
     assert (len(d), d.name, d.size) == (60_000, "faces32", 32)
     drawn = faces.factors(np.arange(60_000), seed=0)
     assert d.attributes == list(faces.ATTRIBUTES) and (d.labels == drawn.attributes).all()
-    assert np.allclose(d.landmarks[:50], drawn[:50].landmarks(32))
+    assert np.allclose(d.landmarks[:50], faces.landmarks(drawn[:50], 32))
     for split, first, last in (("train", 0, 49_999), ("valid", 50_000, 54_999), ("test", 55_000, 59_999)):
         indices = d.subset(split)
         assert (indices == np.arange(first, last + 1)).all()
@@ -89,7 +89,7 @@ def test_a_damaged_block_is_rendered_again(cache, rendered, damage):
 
 def test_another_renderer_has_another_cache(cache, monkeypatch, tmp_path):
     one = dataset.open_dataset("faces32")._pixels.folder
-    source = tmp_path / "faces.py"
+    source = tmp_path / "rendering.py"
     source.write_text("another renderer")
     monkeypatch.setattr(faces, "__file__", str(source))
     assert dataset.open_dataset("faces32")._pixels.folder != one

@@ -1,0 +1,235 @@
+"""One call, two controls: a live ipywidgets slider where someone is there to move it, and a page without a
+kernel.
+
+`control(frames, values, label)` shows pictures along one value; `choice_control` adds a choice in front of
+it, an attribute by alphas for instance. What is displayed depends on who is asking:
+
+- **A live front end** (JupyterLab, VS Code, Colab) gets ipywidgets; a callable draws each frame when it is
+  first shown.
+- **papermill and the book** get HTML: every frame is drawn once and embedded in the page, and a plain range
+  input switches between them. It needs no kernel, no network and no server, and stands still without
+  JavaScript.
+
+The two are told apart by what the front end says of itself: a client with nobody in front of it asks the
+kernel not to wait for typed input (`allow_stdin`), and papermill is such a client.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from html import escape
+from string import Template
+from typing import Any
+
+import ipywidgets
+import numpy as np
+from IPython import get_ipython
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from glowkit.book.figures import to_pixels
+
+Frame = Tensor | Figure
+"""One picture (3, H, W), a row of pictures (N, 3, H, W), or a plot."""
+
+_SCALE = 1.75  # CSS pixels for each image pixel, at most: 64-pixel faces are read at 112
+_GAP = 2  # white image pixels between the pictures of a row
+
+
+def control(
+    frames: Sequence[Frame] | Callable[[Any], Frame],
+    values: Sequence[Any],
+    label: str,
+    start: Any = None,
+    alt: str = "",
+) -> Control:
+    """A slider over pictures.
+
+    frames: a frame for each value, or a function from a value to its frame; values: what the slider steps
+    through (numbers or names); label: the name of the value; start: the value shown first (default: the
+    first); alt: what the pictures show, for readers who do not see them.
+    """
+    frame_of = frames if callable(frames) else dict(zip(values, frames, strict=True)).__getitem__
+    return Control(lambda _, value: frame_of(value), [""], values, "", label, start, alt)
+
+
+def choice_control(
+    frames: Mapping[str, Sequence[Frame]] | Callable[[str, Any], Frame],
+    choices: Sequence[str],
+    values: Sequence[Any],
+    choice_label: str,
+    label: str,
+    start: Any = None,
+    alt: str = "",
+) -> Control:
+    """A list of choices beside a slider: frames is {choice: a frame for each value}, or a function of both.
+
+    The rest is as in `control`.
+    """
+    if callable(frames):
+        frame_of = frames
+    else:
+        table = {(c, v): frame for c in choices for v, frame in zip(values, frames[c], strict=True)}
+
+        def frame_of(choice: str, value: Any) -> Frame:
+            return table[choice, value]
+
+    return Control(frame_of, choices, values, choice_label, label, start, alt)
+
+
+class Control:
+    """What `control` and `choice_control` return; a notebook displays it."""
+
+    def __init__(
+        self,
+        frame_of: Callable[[str, Any], Frame],
+        choices: Sequence[str],
+        values: Sequence[Any],
+        choice_label: str,
+        label: str,
+        start: Any,
+        alt: str,
+    ) -> None:
+        self.choices, self.values = list(choices), list(values)
+        self.names = [_name(value) for value in self.values]
+        self.choice_label, self.label, self.alt = choice_label, label, alt or f"pictures by {label}"
+        self.start = 0 if start is None else self.values.index(start)
+
+        @cache
+        def encoded(choice: int, k: int) -> tuple[bytes, int]:
+            return _encode(frame_of(self.choices[choice], self.values[k]))
+
+        self.encoded = encoded
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        if live():
+            return self.widget()._repr_mimebundle_(**kwargs)
+        return {
+            "text/html": self.html(),
+            "text/plain": f"<slider: {self.alt}, {self.label} {', '.join(self.names)}>",
+        }
+
+    def widget(self) -> ipywidgets.VBox:
+        """The live control: ipywidgets bound to the kernel."""
+        options = list(zip(self.names, range(len(self.names)), strict=True))
+        slider = ipywidgets.SelectionSlider(
+            options=options, value=self.start, description=self.label, layout={"width": "28em"}
+        )
+        choice = ipywidgets.Dropdown(
+            options=list(zip(self.choices, range(len(self.choices)), strict=True)),
+            description=self.choice_label,
+        )
+        picture = ipywidgets.Image(format="webp")
+
+        def show(_: object = None) -> None:
+            data, width = self.encoded(choice.value, slider.value)
+            picture.value, picture.layout.width = data, f"{width}px"
+
+        slider.observe(show, "value")
+        choice.observe(show, "value")
+        show()
+        controls = [slider] if len(self.choices) == 1 else [choice, slider]
+        return ipywidgets.VBox([ipywidgets.HBox(controls), picture])
+
+    def html(self) -> str:
+        """The page's control: all frames embedded, no kernel, no network."""
+        sources, width = [], 0
+        for c in range(len(self.choices)):
+            for k in range(len(self.values)):
+                data, width = self.encoded(c, k)
+                sources.append("data:image/webp;base64," + base64.b64encode(data).decode())
+        name = "slider-" + hashlib.sha256("".join(sources).encode()).hexdigest()[:12]
+        choice = ""
+        if len(self.choices) > 1:
+            options = "".join(f"<option>{escape(c)}</option>" for c in self.choices)
+            choice = f"<label>{escape(self.choice_label)} <select>{options}</select></label>"
+        return _PAGE.substitute(
+            name=name,
+            choice=choice,
+            label=escape(self.label),
+            alt=escape(self.alt, quote=True),
+            last=len(self.values) - 1,
+            start=self.start,
+            text=escape(self.names[self.start]),
+            width=width,
+            source=sources[self.start],
+            # "</" would end the script element it stands in.
+            data=json.dumps({"names": self.names, "sources": sources}).replace("</", "<\\/"),
+        )
+
+
+def live() -> bool:
+    """Whether someone sits in front of the kernel: the client of the running cell takes typed input."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    return kernel is not None and bool(kernel.get_parent().get("content", {}).get("allow_stdin", False))
+
+
+def _name(value: Any) -> str:
+    # A true minus sign, as matplotlib's axes have it.
+    return value if isinstance(value, str) else f"{value:g}".replace("-", "\u2212")
+
+
+def _encode(frame: Frame) -> tuple[bytes, int]:
+    """A frame as WebP, and how wide to show it in CSS pixels."""
+    buffer = io.BytesIO()
+    if isinstance(frame, Figure):
+        png = io.BytesIO()
+        frame.savefig(png, format="png", dpi=2 * frame.dpi)
+        image = Image.open(png).convert("RGB")
+        width = round(frame.get_figwidth() * frame.dpi)
+        image.save(buffer, "webp", lossless=True)
+    else:
+        pixels = to_pixels(frame if frame.ndim == 4 else frame[None])
+        gap = np.full((pixels.shape[1], _GAP, 3), 255, np.uint8)
+        row = [part for picture in pixels for part in (picture, gap)][:-1]
+        image = Image.fromarray(np.concatenate(row, axis=1))
+        width = round(min(_SCALE, max(1.0, 256 / pixels.shape[2])) * image.width)
+        image.save(buffer, "webp", quality=90, method=4)
+    return buffer.getvalue(), width
+
+
+# Colours and fonts come from the page, so the control reads in light and dark; the picture keeps its white
+# ground.
+_PAGE = Template("""\
+<style>
+.glowkit-slider { margin: 1em 0; text-align: center }
+.glowkit-slider img { max-width: 100%; height: auto; background: #fff; border-radius: 3px }
+.glowkit-slider figcaption { display: flex; flex-wrap: wrap; gap: .5em 1.5em; margin-top: .5em;
+  justify-content: center; align-items: center }
+.glowkit-slider label { display: flex; gap: .6em; align-items: center }
+.glowkit-slider input { width: min(16em, 55vw) }
+.glowkit-slider output { min-width: 3em; text-align: left; font-variant-numeric: tabular-nums }
+</style>
+<figure class="glowkit-slider" data-slider="$name">
+<img src="$source" alt="$alt" width="$width">
+<figcaption>$choice
+<label>$label
+<input type="range" min="0" max="$last" step="1" value="$start" aria-valuetext="$text">
+<output>$text</output></label>
+</figcaption>
+<script type="application/json">$data</script>
+</figure>
+<script>
+for (const slider of document.querySelectorAll('[data-slider="$name"]:not([data-ready])')) {
+  slider.dataset.ready = "";
+  const {names, sources} = JSON.parse(slider.querySelector("script").textContent);
+  const [picture, range, text] = ["img", "input", "output"].map((tag) => slider.querySelector(tag));
+  const choice = slider.querySelector("select");
+  const show = () => {
+    const k = Number(range.value);
+    picture.src = sources[(choice ? choice.selectedIndex : 0) * names.length + k];
+    text.textContent = names[k];
+    range.setAttribute("aria-valuetext", names[k]);
+  };
+  range.addEventListener("input", show);
+  if (choice) choice.addEventListener("change", show);
+  show();  // browsers restore a form's last state on reload
+}
+</script>
+""")

@@ -1,0 +1,23 @@
+"""CelebA as people have it: the tree of its files, eye-aligned crops, what is known of it, and how to get it.
+
+`files` and `zip` find and read files, `alignment` crops by the eyes, `tree` puts both together. Above them, `check`
+says what is there, `cropping` crops a whole tree, `fetch` gets one, and `facts` has the official counts and sums.
+"""
+
+from glowkit.celeba.alignment import EYES, check_size, crop, similarity
+from glowkit.celeba.files import File
+from glowkit.celeba.tree import SPLITS, Tree, crop_file, frame_eyes, read, write_annotations
+
+__all__ = [
+    "EYES",
+    "SPLITS",
+    "File",
+    "Tree",
+    "check_size",
+    "crop",
+    "crop_file",
+    "frame_eyes",
+    "read",
+    "similarity",
+    "write_annotations",
+]

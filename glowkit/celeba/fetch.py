@@ -1,0 +1,122 @@
+"""`glowkit celeba fetch`: the official files, with their official md5 sums, through downloads that can go on later."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pooch
+from tqdm.auto import tqdm
+
+from glowkit import __version__
+from glowkit.celeba.facts import DRIVE, MD5, md5
+from glowkit.errors import GlowkitError
+
+# Large files come with a page that asks for confirmation unless `confirm` is there.
+GOOGLE_DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id={id}"
+HOME_PAGE = "http://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"  # of CelebA, with links to browse its files
+ATTEMPTS = 5  # connections in a row that bring nothing
+PAUSE = 2  # seconds before another one
+CHUNK = 2**18  # bytes
+
+
+def fetch(out: str | Path, mirror: str | None = None) -> list[Path]:
+    """Fetch the aligned images and all lists of CelebA to the folder `out`, laid out as officially; returns the files.
+
+    A file that is there already is checked and kept. mirror: the address of a folder with the files under their
+    official names, to use instead of Google Drive. An unfinished download stays as NAME.part, and a second call goes
+    on with it. Raises GlowkitError if a file cannot be had, or is not the official one.
+    """
+    out = Path(out)
+    fetched = []
+    for name, (folder, key) in DRIVE.items():
+        target = out / folder / name
+        if target.exists() and md5(target) != MD5[name]:
+            raise GlowkitError(f"{target}: is there, but is not the official file by its md5 sum; move it away")
+        url = f"{mirror.rstrip('/')}/{name}" if mirror else GOOGLE_DRIVE.format(id=key)
+        pooch.get_logger().setLevel("WARNING")  # the bar tells enough
+        try:
+            pooch.retrieve(url, f"md5:{MD5[name]}", name, target.parent, downloader=Resumed(target))
+        except ValueError as error:
+            if isinstance(error, GlowkitError):
+                raise
+            raise GlowkitError(
+                f"{target}: what came from {url} is not the official file by its md5 sum, and was not kept"
+            ) from error
+        fetched.append(target)
+    return fetched
+
+
+class Resumed:
+    """A downloader for pooch that keeps what it has got beside `target`, as NAME.part, and goes on from there."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.part = target.with_name(target.name + ".part")
+
+    def __call__(self, url: str, output_file: str, pooch: object, check_only: bool = False) -> None:
+        failures = 0
+        with tqdm(desc=self.target.name, unit="B", unit_scale=True) as bar:
+            while True:
+                before = self._size()
+                try:
+                    if self._go_on(url, bar):
+                        break
+                    why = "the connection was cut"
+                except urllib.error.HTTPError as error:
+                    if error.code < 500:
+                        raise GlowkitError(self._by_hand(f"{url} answers {error.code} {error.reason}")) from error
+                    why = f"{error.code} {error.reason}"
+                except (OSError, http.client.HTTPException) as error:
+                    if isinstance(error, OSError) and error.filename:  # our own disk, not the connection
+                        raise
+                    why = str(getattr(error, "reason", error)) or type(error).__name__
+                failures = 0 if self._size() > before else failures + 1
+                if failures == ATTEMPTS:
+                    raise GlowkitError(self._by_hand(f"{url}: {why}"))
+                time.sleep(PAUSE)
+        os.replace(self.part, output_file)
+
+    def _size(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def _go_on(self, url: str, bar: tqdm) -> bool:
+        """Append what is still to come to the part; whether it is whole then."""
+        have = self._size()
+        headers = {"User-Agent": f"glowkit/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
+        try:
+            response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60)
+        except urllib.error.HTTPError as error:
+            if error.code != 416:
+                raise
+            # Nothing from there on: the part is whole, or it is no part of this file, which the sum will show.
+            return True
+        with response:
+            if response.headers.get_content_type() == "text/html":
+                raise GlowkitError(self._by_hand(f"{url} answers with a page, not with the file"))
+            if response.status != 206:
+                have = 0  # the server begins again
+            length = response.headers.get("Content-Length")
+            total = None if length is None else have + int(length)
+            bar.total, bar.n = total, have
+            bar.refresh()
+            with self.part.open("r+b" if have else "wb") as file:
+                file.seek(have)
+                while block := response.read(CHUNK):
+                    try:
+                        file.write(block)
+                    except OSError as error:
+                        raise OSError(error.errno, error.strerror, str(self.part)) from error
+                    bar.update(len(block))
+        return total is None or self._size() >= total
+
+    def _by_hand(self, why: str) -> str:
+        """What went wrong, and how to get the file without us."""
+        return (
+            f"{why}; run again to go on, or download {self.target.name} with a browser (its folder is linked on "
+            f"{HOME_PAGE}; Google Drive limits the downloads of a day) and put it at {self.target}"
+        )

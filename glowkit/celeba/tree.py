@@ -1,0 +1,288 @@
+"""A CelebA tree: which images are there, their attributes, eyes, people and splits, and their crops.
+
+`celeba_files` finds and reads the files. Any part of CelebA will do: an image is used if it is there and every list
+that is there has a line for it. Each list may be absent; `celeba_check` says what that rules out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from glowkit.celeba.alignment import EYES, check_size, crop, similarity
+from glowkit.celeba.files import (
+    ATTRIBUTE_FILE,
+    IDENTITY_FILE,
+    LANDMARK_FILES,
+    PARTITION_FILE,
+    File,
+    find,
+    open_packed,
+    table,
+)
+from glowkit.errors import GlowkitError
+from glowkit.files import replacing
+
+__all__ = [
+    "EYES",
+    "SPLITS",
+    "File",
+    "Tree",
+    "check_size",
+    "crop",
+    "crop_file",
+    "frame_eyes",
+    "read",
+    "similarity",
+    "write_annotations",
+]
+
+ALIGNED_SIZE = (178, 218)
+ALIGNED_EYES = ((69.4, 111.4), (107.8, 111.4))  # mean eye places in img_align_celeba at ALIGNED_SIZE
+
+LANDMARK_COLUMNS = [
+    f"{point}_{axis}" for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"
+]
+ABSENT = f"listed in {ATTRIBUTE_FILE} but absent"
+SPLITS = ("train", "valid", "test")  # as numbered in the partition file
+
+
+def _signs(values: list[str]) -> list[bool]:
+    return [{"1": True, "-1": False}[value] for value in values]
+
+
+def _five_points(values: list[str]) -> list[float]:
+    points = [float(value) for value in values]
+    if not np.isfinite(points).all() or points[:2] == points[2:4]:
+        raise ValueError
+    return points
+
+
+def _split(values: list[str]) -> int:
+    return {"0": 0, "1": 1, "2": 2}[values[0]]
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """A CelebA tree. Row i of every array belongs to the image named `names[i]`.
+
+    labels: bool (N, A); A = 0 without a list of attributes. eyes: float (N, 2, 2), left then right eye, x then y, in
+    pixels of the source image. landmarks: float (N, 5, 2) or None: left eye, right eye, nose, left and right corner
+    of the mouth ("left" in the picture). identities: int (N,) or None. splits: uint8 (N,), 0 train, 1 valid, 2 test,
+    or None.
+    """
+
+    path: Path
+    kind: str  # img_celeba or img_align_celeba
+    names: list[str]
+    attributes: list[str]
+    labels: np.ndarray
+    eyes: np.ndarray
+    landmarks: np.ndarray | None
+    identities: np.ndarray | None
+    splits: np.ndarray | None
+    files: list[File]
+    image_size: tuple[int, int] | None  # of every image, where they are aligned
+    unused: dict[str, list[str]]  # a reason and the names of the images that are not in the tree for it
+    cut: str  # which zip was cut short, and where; "" for none
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def wrong(self, faults: Sequence[str]) -> str:
+        """In one line, which of its images are faulty, given what is wrong with each, and what a cut zip lacks; "" if
+        nothing is wrong."""
+        said = [self.cut] if self.cut else []
+        if self.cut and ABSENT in self.unused:
+            said.append(f"{len(self.unused[ABSENT]):,} images {ABSENT}, the first: {self.unused[ABSENT][0]}")
+        if faults:
+            more = "; ..." if len(faults) > 3 else ""
+            said.append(f"{len(faults):,} of {len(self):,} images are faulty ({'; '.join(faults[:3])}{more})")
+        return "; ".join(said)
+
+    def crop(self, i: int, size: int, padding: str = "edge") -> torch.Tensor:
+        """Image i, eye-aligned: uint8 (3, size, size). Errors name the file."""
+        return crop_file(self.files[i], self.eyes[i], size, padding, self.image_size)[0]
+
+    def cropped_landmarks(self, size: int) -> np.ndarray | None:
+        """The landmarks in pixels of the crops, float (N, 5, 2), or None."""
+        if self.landmarks is None:
+            return None
+        matrices = np.stack([similarity(*eyes, size) for eyes in self.eyes])  # (N, 2, 3)
+        return self.landmarks @ matrices[:, :, :2].swapaxes(1, 2) + matrices[:, None, :, 2]
+
+    def packed(self, size: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Where the tree is one array of crops of this size: that array (M, 3, size, size), mapped from disk, and the
+        row in it of each image (N,)."""
+        if self.files[0].row is None or self.image_size != (size, size):
+            return None
+        return open_packed(self.files[0].name), np.array([file.row for file in self.files])
+
+
+def read(path: str | Path, kind: str | None = None, allow_cut: bool = False) -> Tree:
+    """Open the CelebA tree at `path`, a folder or a zip.
+
+    kind: "img_celeba" or "img_align_celeba"; by default the in-the-wild images where they and their landmarks are
+    there, since they have the detail for large crops, else the aligned ones. allow_cut: make do with what is left of
+    a zip that was cut short. Raises GlowkitError, which names the file and line, if a list is wrong, a zip is cut
+    short or no image is left.
+    """
+    path = Path(path)
+    found, cuts = find(path)
+    lists = found[""]
+    kind = _kind(path, found, kind)
+    images = found[kind]
+
+    def rows(name: str, *arguments) -> dict | None:
+        """A list that may be absent, by image."""
+        if name not in lists:
+            return None
+        header, values = table(lists[name], *arguments)
+        if name in LANDMARK_FILES.values() and [column.lower() for column in header] != LANDMARK_COLUMNS:
+            line = 1 if lists[name].name.endswith(".csv") else 2
+            raise GlowkitError(f"{lists[name]} line {line}: the header must be {' '.join(LANDMARK_COLUMNS)}")
+        return values
+
+    attributes, labels = [], {name: [] for name in sorted(images)}
+    if ATTRIBUTE_FILE in lists:
+        attributes, labels = table(lists[ATTRIBUTE_FILE], _signs, "1 or -1 for every attribute")
+    points = rows(LANDMARK_FILES[kind], _five_points, "five points x y with the eyes apart")
+    people = rows(IDENTITY_FILE, lambda values: int(values[0]), "a whole number", 1)
+    splits = rows(PARTITION_FILE, _split, "0 (train), 1 (valid) or 2 (test)", 1)
+
+    archives = {file.archive for file in (*images.values(), *lists.values())}
+    cut = "; ".join(f"{archive} is cut short: {left}" for archive, left in cuts.items() if archive in archives)
+    if cut and not allow_cut:
+        raise GlowkitError(f"{cut}; get it again, or crop what is before the cut: glowkit crop --skip-faulty")
+
+    others = {LANDMARK_FILES[kind]: points, IDENTITY_FILE: people, PARTITION_FILE: splits}
+    others = {name: values for name, values in others.items() if values is not None}
+    names = [name for name in labels if name in images]
+    unused = {
+        ABSENT: [name for name in labels if name not in images],
+        f"without a line in {ATTRIBUTE_FILE}": [name for name in images if name not in labels],
+    }
+    for list_name, values in others.items():
+        unused[f"without a line in {list_name}"] = [name for name in names if name not in values]
+    names = [name for name in names if all(name in values for values in others.values())]
+    if not names:
+        raise GlowkitError(
+            f"{path}: none of the {len(images):,} images in {kind} (the first: {min(images)}) has a line in each of "
+            + ", ".join(str(lists[name]) for name in (ATTRIBUTE_FILE, *others) if name in lists)
+        )
+    landmarks = None if points is None else np.array([points[name] for name in names]).reshape(-1, 5, 2)
+    files = [images[name] for name in names]
+    image_size = _size(files) if kind == "img_align_celeba" else None
+    return Tree(
+        path=path,
+        kind=kind,
+        names=names,
+        attributes=attributes,
+        labels=np.array([labels[name] for name in names], bool),
+        eyes=landmarks[:, :2] if image_size is None else _aligned_eyes(image_size, landmarks, files),
+        landmarks=landmarks,
+        identities=None if people is None else np.array([people[name] for name in names]),
+        splits=None if splits is None else np.array([splits[name] for name in names], np.uint8),
+        files=files,
+        image_size=image_size,
+        unused={reason: which for reason, which in unused.items() if which},
+        cut=cut,
+    )
+
+
+def crop_file(
+    file: File, eyes: np.ndarray, size: int, padding: str = "edge", image_size: tuple[int, int] | None = None
+) -> tuple[torch.Tensor, tuple[int, int]]:
+    """The crop of one image by its two eyes, uint8 (3, size, size), and the image's width and height.
+
+    Raises GlowkitError, which names the file, if it is faulty or not of the size that it should have.
+    """
+    with file.opened() as image:
+        found = image.size
+        if image_size not in (None, found):
+            right = f"{image_size[0]} x {image_size[1]}"
+            raise GlowkitError(f"{found[0]} x {found[1]} pixels among aligned images of {right}")
+        return crop(image, *eyes, size, padding), found
+
+
+def _kind(path: Path, found: dict[str, dict[str, File]], kind: str | None) -> str:
+    """The images to use: those asked for, or the best there are."""
+    landmarks = LANDMARK_FILES["img_celeba"]
+    usable = [k for k in LANDMARK_FILES if found[k] and (k == "img_align_celeba" or landmarks in found[""])]
+    if usable and kind in (None, *usable):
+        return kind or usable[0]
+    if found["img_celeba"] and kind != "img_align_celeba":
+        raise GlowkitError(f"{path}: images in img_celeba need {landmarks} to find the eyes")
+    wanted = kind or "img_align_celeba or img_celeba"
+    raise GlowkitError(f"{path}: no images of CelebA; {wanted} is needed there, as a folder or a zip")
+
+
+def _size(files: list[File]) -> tuple[int, int]:
+    """Width and height of the first image that can be opened."""
+    for file in files:
+        try:
+            with file.opened() as image:
+                return image.size
+        except GlowkitError as error:
+            fault = error
+    raise fault
+
+
+def _aligned_eyes(image_size: tuple[int, int], landmarks: np.ndarray | None, files: list[File]) -> np.ndarray:
+    """Eye places (N, 2, 2) in aligned images: the landmarks, or the fixed geometry."""
+    width, height = image_size
+    # A square is a crop already, ours or of `glowkit faces`. Landmark files hold whole pixels: cropping by
+    # them again would shake every face by up to half a pixel, so if they agree with the frame it is used.
+    if landmarks is not None:
+        agree = np.abs(landmarks[:, :2] - frame_eyes(image_size)).max() <= 0.51
+        if width != height or not agree:
+            return landmarks[:, :2]
+    elif width != height and not _official_shape(image_size):
+        raise GlowkitError(
+            f"{files[0]}: {width} x {height} pixels; without {LANDMARK_FILES['img_align_celeba']} aligned "
+            f"images must be {ALIGNED_SIZE[0]} x {ALIGNED_SIZE[1]}, of that shape, or square crops"
+        )
+    return np.broadcast_to(frame_eyes(image_size), (len(files), 2, 2))
+
+
+def _official_shape(image_size: tuple[int, int]) -> bool:
+    width, height = np.array(image_size) / ALIGNED_SIZE
+    return abs(width / height - 1) < 0.02
+
+
+def frame_eyes(image_size: tuple[int, int]) -> np.ndarray:
+    """Where the eyes are in an aligned image of this width and height: (2, 2), left and right eye, x and y.
+
+    In CelebA's own shape they are at ALIGNED_EYES; in any other the central square is taken for a crop.
+    """
+    width, height = image_size
+    if _official_shape(image_size):
+        return (np.array(ALIGNED_EYES) + 0.5) * width / ALIGNED_SIZE[0] - 0.5
+    side = min(width, height)
+    return side * np.array(EYES) - 0.5 + [(width - side) / 2, (height - side) / 2]
+
+
+def write_annotations(folder, names, attributes, labels, landmarks=None, identities=None, splits=None) -> None:
+    """Write the lists of aligned images in the official formats; landmarks become whole pixels."""
+    folder = Path(folder)
+
+    def write(name: str, head: list[str], rows) -> None:
+        lines = [*head, *(f"{image} {row}" for image, row in zip(names, rows, strict=True))]
+        with replacing(folder / name) as path:
+            path.write_text("\n".join(lines) + "\n")
+
+    signs = np.where(labels, " 1", "-1")
+    if attributes:
+        write(ATTRIBUTE_FILE, [str(len(names)), " ".join(attributes)], (" ".join(row) for row in signs))
+    if landmarks is not None:
+        points = np.rint(landmarks).astype(int).reshape(len(names), 10).astype(str)
+        head = [str(len(names)), " ".join(LANDMARK_COLUMNS)]
+        write(LANDMARK_FILES["img_align_celeba"], head, (" ".join(row) for row in points))
+    if identities is not None:
+        write(IDENTITY_FILE, [], identities)
+    if splits is not None:
+        write(PARTITION_FILE, [], splits)

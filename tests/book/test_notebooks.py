@@ -1,0 +1,118 @@
+"""The chapters as they are committed: pairs agree, no outputs, parameters declared, every claim in its
+place."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import jupytext
+import pytest
+import yaml
+
+from glowkit.book import claims
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = [
+    "00_introduction", "01_glow", "02_celeba", "03_gaussianity", "04_affine",
+    "05_classifiers", "06_corruption", "07_grounding", "08_heuristics", "09_conclusions",
+]  # fmt: skip
+
+
+def text(name):
+    return jupytext.read(ROOT / "notebooks" / f"{name}.md")
+
+
+def code(name):
+    return [cell for cell in text(name).cells if cell.cell_type == "code"]
+
+
+def content(notebook):
+    kept = ("tags", "mystnb")
+    return [
+        (c.cell_type, c.source, {k: c.metadata[k] for k in kept if k in c.metadata}) for c in notebook.cells
+    ]
+
+
+def test_the_table_of_contents_lists_the_ten_chapters_and_no_other_is_there():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    assert [file for file in files if file.startswith("notebooks/")] == [
+        f"notebooks/{name}" for name in NAMES
+    ]
+    assert sorted(path.stem for path in (ROOT / "notebooks").glob("*.md")) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_pair_says_the_same(name):
+    assert content(text(name)) == content(jupytext.read(ROOT / "notebooks" / f"{name}.ipynb"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_notebook_carries_no_outputs(name):
+    notebook = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_first_cells_give_and_declare_the_same_parameters(name):
+    first, second = code(name)[:2]
+    assert first.metadata.get("tags") == ["parameters"]
+    given = [s.targets[0].id for s in ast.parse(first.source).body]
+    calls = [
+        node
+        for node in ast.walk(ast.parse(second.source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "parameters.check"
+    ]
+    assert [keyword.arg for keyword in calls[0].keywords] == given
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_chapter_defines_a_model_or_trains_one(name):
+    for cell in code(name):
+        tree = ast.parse(cell.source)
+        assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(tree))
+        assert not re.search(r"\.backward\(|torch\.optim|nn\.Module", cell.source)
+
+
+@pytest.mark.parametrize("row", claims.rows().values(), ids=lambda row: row.id)
+def test_every_claim_has_its_section(row):
+    markdown = (ROOT / "notebooks" / f"{row.chapter}.md").read_text(encoding="utf-8")
+    assert f"\n({row.id.lower()})=\n#" in markdown
+
+
+def test_every_verdict_names_a_figure_that_is_there():
+    labels = {
+        label
+        for name in NAMES
+        for label in re.findall(
+            r"^    name: ([\w-]+)$", (ROOT / "notebooks" / f"{name}.md").read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
+    seen = set()
+    for name in NAMES:
+        for node in ast.walk(ast.parse("\n".join(cell.source for cell in code(name)))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "claims.record":
+                given = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
+                id = node.args[0].value
+                assert given.get("figure", f"fig-{id.lower()}") in labels, id
+                seen.add(id)
+    assert seen == set(claims.rows())
+
+
+def test_no_label_stands_twice():
+    """Figures, sections and equations share one name space over the whole book."""
+    labels = [
+        label
+        for name in NAMES
+        for found in re.findall(
+            r"^    name: ([\w-]+)$|^\(([\w-]+)\)=$|^\$\$ \(([\w-]+)\)$",
+            (ROOT / "notebooks" / f"{name}.md").read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
+        for label in found
+        if label
+    ]
+    assert len(labels) > 50
+    assert sorted(set(labels)) == sorted(labels)

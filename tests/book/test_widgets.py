@@ -1,0 +1,150 @@
+"""Sliders: the page's in a real browser without a kernel, the live one through ipywidgets, and which is
+shown."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from jupyter_client.manager import start_new_kernel
+from PIL import Image
+
+from glowkit.book.widgets import choice_control, control
+
+CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+browser = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium on this machine (Debian: apt install chromium)"
+)
+COLOURS = {
+    "red": (1.0, 0.0, 0.0),
+    "green": (0.0, 1.0, 0.0),
+    "blue": (0.0, 0.0, 1.0),
+    "white": (1.0, 1.0, 1.0),
+}
+
+
+def plain(name):
+    return torch.tensor(COLOURS[name])[:, None, None].expand(3, 16, 16)
+
+
+def colour(source):
+    """The name of the colour of an embedded frame."""
+    data = base64.b64decode(source.split(",")[1]) if isinstance(source, str) else source
+    pixel = Image.open(io.BytesIO(data)).convert("RGB").getpixel((8, 8))
+    return min(
+        COLOURS, key=lambda name: sum(abs(255 * a - b) for a, b in zip(COLOURS[name], pixel, strict=True))
+    )
+
+
+def in_browser(tmp_path, html, script):
+    """Open the page from a file, run the script after it, and return what the page then says."""
+    page = tmp_path / "page.html"
+    page.write_text(f'<!doctype html><meta charset="utf-8">{html}<script>{script}</script>', "utf-8")
+    switches = ["headless", "no-sandbox", "disable-gpu", "disable-background-networking", "no-first-run"]
+    command = [CHROMIUM, *(f"--{switch}" for switch in switches), f"--user-data-dir={tmp_path / 'profile'}"]
+    command += ["--dump-dom", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=True)
+    dom = done.stdout
+    return {
+        "colour": colour(re.search(r'<img[^>]* src="([^"]*)"', dom)[1]),
+        "text": re.search(r"<output[^>]*>([^<]*)</output>", dom)[1],
+        "aria": re.search(r'aria-valuetext="([^"]*)"', dom)[1],
+    }
+
+
+@browser
+def test_moving_the_range_changes_picture_and_label(tmp_path):
+    html = control([plain("red"), plain("green"), plain("blue")], [-1, 0, 0.5], "α").html()
+    assert in_browser(tmp_path, html, "") == {"colour": "red", "text": "−1", "aria": "−1"}
+    move = "const r = document.querySelector('input'); r.value = 2; r.dispatchEvent(new Event('input'));"
+    assert in_browser(tmp_path, html, move) == {"colour": "blue", "text": "0.5", "aria": "0.5"}
+
+
+@browser
+def test_choosing_changes_the_row_of_frames_and_keeps_the_value(tmp_path):
+    frames = {"warm": [plain("red"), plain("white")], "cold": [plain("green"), plain("blue")]}
+    html = choice_control(frames, ["warm", "cold"], [0, 1], "which", "α", start=1).html()
+    assert in_browser(tmp_path, html, "")["colour"] == "white"
+    choose = "const s = document.querySelector('select'); s.selectedIndex = 1;"
+    choose += "s.dispatchEvent(new Event('change'));"
+    assert in_browser(tmp_path, html, choose) == {"colour": "blue", "text": "1", "aria": "1"}
+
+
+@browser
+def test_the_same_slider_twice_on_a_page_moves_apart(tmp_path):
+    html = control([plain("red"), plain("green")], [0, 1], "α").html()
+    move = (
+        "const r = document.querySelectorAll('input')[1]; r.value = 1; r.dispatchEvent(new Event('input'));"
+    )
+    assert in_browser(tmp_path, html + html, move)["colour"] == "red"
+
+
+def test_the_page_asks_no_network_and_names_its_parts():
+    html = control([plain("red")], [0], "a < b", alt='the "alt"').html()
+    assert "://" not in html and 'src="//' not in html
+    assert 'alt="the &quot;alt&quot;"' in html and "a &lt; b" in html
+    assert re.search(r"<label>[^<]*\n?<input type=\"range\"", html)
+
+
+def test_a_name_cannot_end_the_script_that_holds_it():
+    html = control([plain("red")], ["</script><b>"], "x").html()
+    data = re.search(r'<script type="application/json">(.*?)</script>', html, re.S)[1]
+    assert json.loads(data)["names"] == ["</script><b>"]
+
+
+def test_a_row_of_pictures_and_a_plot_are_frames_too():
+    row = torch.stack([plain("red"), plain("blue")])
+    figure, _ = plt.subplots(figsize=(2, 1))
+    plt.close(figure)
+    html = control([row, figure], ["row", "plot"], "x").html()
+    sources = json.loads(re.search(r'json">(.*?)</script>', html, re.S)[1])["sources"]
+    sizes = [Image.open(io.BytesIO(base64.b64decode(s.split(",")[1]))).size for s in sources]
+    assert sizes[0] == (16 + 2 + 16, 16) and sizes[1][0] == 2 * sizes[1][1]
+
+
+def test_the_live_control_draws_a_frame_only_when_it_is_shown():
+    drawn = []
+
+    def frame(value):
+        drawn.append(value)
+        return plain(value)
+
+    box = control(frame, ["red", "green", "blue"], "colour", start="green").widget()
+    (slider,), picture = box.children[0].children, box.children[1]
+    assert colour(picture.value) == "green" and drawn == ["green"]
+    slider.value = 2
+    assert colour(picture.value) == "blue"
+    slider.value = 1
+    assert colour(picture.value) == "green" and drawn == ["green", "blue"]
+
+
+def test_the_live_choice_keeps_the_value():
+    shown = choice_control(
+        lambda c, v: plain(c if v else "white"), ["red", "blue"], [0, 1], "c", "v", start=1
+    ).widget()
+    (choice, slider), picture = shown.children[0].children, shown.children[1]
+    choice.value = 1
+    assert colour(picture.value) == "blue" and slider.value == 1
+
+
+def test_a_kernel_shows_widgets_to_a_person_and_html_to_papermill():
+    code = (
+        "import torch\nfrom glowkit.widgets import control\ncontrol([torch.zeros(3, 8, 8)] * 2, [0, 1], 'x')"
+    )
+    manager, client = start_new_kernel(kernel_name="python3")
+    try:
+        kinds = []
+        for someone in (True, False):  # nbclient, and so papermill, executes with allow_stdin False
+            outputs = []
+            client.execute_interactive(code, allow_stdin=someone, output_hook=outputs.append, timeout=60)
+            kinds.append({kind for m in outputs for kind in m["content"].get("data", {})})
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    assert "application/vnd.jupyter.widget-view+json" in kinds[0] and "text/html" not in kinds[0]
+    assert kinds[1] == {"text/html", "text/plain"}

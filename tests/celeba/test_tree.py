@@ -1,0 +1,338 @@
+"""CelebA trees, in every layout that people have them in, against files read by hand."""
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from celeba_trees import ATTRIBUTES, LABELS, NAMES, as_zip, edit_line, picture, write_landmarks, write_tree
+
+from glowkit import celeba, faces
+from glowkit.errors import GlowkitError
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    return write_tree(tmp_path / "tree")
+
+
+# -------------------------------------------------------------------------------------------- reading a tree
+
+
+def test_reads_the_official_files(tree):
+    t = celeba.read(tree)
+    assert t.names == NAMES and t.attributes == ATTRIBUTES and t.kind == "img_align_celeba"
+    assert (t.labels == LABELS).all() and t.labels.dtype == bool
+    assert t.splits.tolist() == [0, 0, 1, 2] and t.identities.tolist() == [7, 7, 8, 9]
+    assert t.landmarks is None and t.cropped_landmarks(64) is None
+    assert np.allclose(t.eyes[2], [(69.4, 111.4), (107.8, 111.4)])
+
+
+def test_optional_lists_may_be_absent(tree):
+    (tree / "identity_CelebA.txt").unlink()
+    (tree / "list_eval_partition.txt").unlink()
+    t = celeba.read(tree)
+    assert t.identities is None and t.splits is None
+
+
+@pytest.mark.parametrize(
+    "layout", ["zip inside", "flat zip", "zip itself", "all in one zip", "official", "nested", "kaggle"]
+)
+def test_layouts_hold_the_same_tree(tree, tmp_path, layout):
+    before = celeba.read(tree)
+    crops = torch.stack([before.crop(i, 32) for i in range(4)])
+    path = tree
+    if layout == "official":  # as the CelebA drive has it
+        for name in ("Anno", "Eval", "Img"):
+            (tree / name).mkdir()
+        for name, place in (
+            ("list_attr_celeba", "Anno"),
+            ("identity_CelebA", "Anno"),
+            ("list_eval_partition", "Eval"),
+        ):
+            (tree / f"{name}.txt").rename(tree / place / f"{name}.txt")
+        as_zip(tree, tree / "Img" / "img_align_celeba.zip")
+    elif layout == "nested":
+        (tree / "img_align_celeba").rename(tree / "inner")
+        (tree / "img_align_celeba").mkdir()
+        (tree / "inner").rename(tree / "img_align_celeba" / "img_align_celeba")
+    elif layout in ("all in one zip", "kaggle"):
+        if layout == "kaggle":
+            to_csv(tree)
+        path = tmp_path / "celeba.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in tree.rglob("*.*"):
+                archive.write(file, "celeba/" + str(file.relative_to(tree)))
+    else:
+        zipped = as_zip(
+            tree, tree / "img_align_celeba_178x218.zip", "" if layout == "flat zip" else "img_align_celeba/"
+        )
+        path = zipped if layout == "zip itself" else tree
+    if layout not in ("nested", "all in one zip", "kaggle"):
+        shutil.rmtree(tree / "img_align_celeba")
+    after = celeba.read(path)
+    assert after.names == before.names and (after.labels == before.labels).all()
+    assert after.splits.tolist() == before.splits.tolist()
+    assert torch.equal(torch.stack([after.crop(i, 32) for i in range(4)]), crops)
+
+
+def test_a_part_of_the_images_with_the_full_lists(tree):
+    (tree / "img_align_celeba" / NAMES[0]).unlink()
+    picture().save(tree / "img_align_celeba" / "000011.jpg")
+    t = celeba.read(tree)
+    assert t.names == NAMES[1:] and (t.labels == LABELS[1:]).all() and t.identities.tolist() == [7, 8, 9]
+    assert t.unused == {
+        "listed in list_attr_celeba.txt but absent": NAMES[:1],
+        "without a line in list_attr_celeba.txt": ["000011.jpg"],
+    }
+
+
+def test_an_image_needs_a_line_in_every_list(tree):
+    edit_line(tree / "identity_CelebA.txt", 2, None)
+    t = celeba.read(tree)
+    assert t.names == [NAMES[i] for i in (0, 2, 3)] and t.splits.tolist() == [0, 1, 2]
+    assert t.unused == {"without a line in identity_CelebA.txt": [NAMES[1]]}
+
+
+def test_images_without_attributes(tree):
+    (tree / "list_attr_celeba.txt").unlink()
+    t = celeba.read(tree)
+    assert t.names == NAMES and t.attributes == [] and t.labels.shape == (4, 0) and t.splits.tolist() == [0, 0, 1, 2]
+
+
+def to_csv(tree: Path) -> None:
+    """The lists as Kaggle has them, the images one folder deeper."""
+    for file in tree.glob("*.txt"):
+        lines = [line.split() for line in file.read_text().splitlines()]
+        head = {"list_eval_partition": ["partition"], "identity_CelebA": ["identity"]}.get(file.stem) or lines[1]
+        rows = lines[2:] if head == lines[1] else lines
+        text = "\n".join(",".join(row) for row in [["image_id", *head], *rows])
+        file.with_suffix(".csv").write_text(text + "\n")
+        file.unlink()
+    (tree / "img_align_celeba").rename(tree / "inner")
+    (tree / "img_align_celeba").mkdir()
+    (tree / "inner").rename(tree / "img_align_celeba" / "img_align_celeba")
+
+
+def test_csv_lists(tree):
+    rows = [[69 + i, 111, 107 + i, 113 + i, 88, 140, 70, 155, 105, 156] for i in range(4)]
+    write_landmarks(tree / "list_landmarks_align_celeba.txt", rows)
+    before = celeba.read(tree)
+    to_csv(tree)
+    after = celeba.read(tree)
+    assert after.names == before.names and after.attributes == before.attributes
+    for array in ("labels", "eyes", "landmarks", "identities", "splits"):
+        assert (getattr(after, array) == getattr(before, array)).all()
+    good = (tree / "list_attr_celeba.csv").read_text()
+    for number, text, parts in (
+        (1, "image_id,Male,Smiling", ["line 1", "2 columns", "line 2 has 3"]),
+        (3, "000002.jpg,1,-1", ["line 3", "2 values, not 3"]),
+        (3, "000002.jpg,1,-1,0", ["line 3", "'1 -1 0'", "1 or -1"]),
+    ):
+        edit_line(tree / "list_attr_celeba.csv", number, text)
+        refused(tree, str(tree / "list_attr_celeba.csv"), *parts)
+        (tree / "list_attr_celeba.csv").write_text(good)
+    edit_line(tree / "list_landmarks_align_celeba.csv", 3, "000002.jpg,69,111,107,113")
+    refused(tree, str(tree / "list_landmarks_align_celeba.csv"), "line 3", "4 values, not 10")
+
+
+def test_landmarks_place_the_eyes(tree):
+    rows = [[69 + i, 111, 107 + i, 113 + i, 88, 140, 70, 155, 105, 156] for i in range(4)]
+    write_landmarks(tree / "list_landmarks_align_celeba.txt", rows)
+    t = celeba.read(tree)
+    assert (t.landmarks.reshape(4, 10) == rows).all()
+    assert (t.eyes[3] == [(72, 111), (110, 116)]).all()
+    cropped = t.cropped_landmarks(64)
+    assert cropped[:, :2] == pytest.approx(np.broadcast_to(np.array(celeba.EYES) * 64 - 0.5, (4, 2, 2)))
+    # A mouth corner keeps its distance from an eye, in units of the distance of the eyes.
+    apart = np.linalg.norm(t.landmarks[:, 1] - t.landmarks[:, 0], axis=1)
+    before = np.linalg.norm(t.landmarks[:, 3] - t.landmarks[:, 0], axis=1) / apart
+    assert np.linalg.norm(cropped[:, 3] - cropped[:, 0], axis=1) / (0.258 * 64) == pytest.approx(before)
+
+
+def test_in_the_wild_images_are_used_where_their_landmarks_are(tree):
+    (tree / "img_celeba").mkdir()
+    for i, name in enumerate(NAMES):
+        picture(300, 260, seed=i).save(tree / "img_celeba" / name)
+    assert celeba.read(tree).kind == "img_align_celeba"
+    write_landmarks(tree / "list_landmarks_celeba.txt", [[100, 90, 160, 95, 130, 120, 110, 150, 155, 150]] * 4)
+    assert celeba.read(tree).kind == "img_celeba"
+    assert celeba.read(tree, "img_align_celeba").kind == "img_align_celeba"
+
+
+def test_a_square_tree_is_in_the_frame_already(tree):
+    for name in NAMES:
+        picture(64, 64).save(tree / "img_align_celeba" / name)
+    t = celeba.read(tree)
+    assert torch.equal(t.crop(1, 64), torch.from_numpy(np.array(t.files[1].image())).permute(2, 0, 1))
+    # Landmarks in whole pixels that agree with the frame do not move anything...
+    write_landmarks(tree / "list_landmarks_align_celeba.txt", [[23, 30, 40, 30, 32, 40, 26, 48, 38, 48]] * 4)
+    assert torch.equal(celeba.read(tree).crop(1, 64), t.crop(1, 64))
+    # ... and landmarks that do not are believed.
+    write_landmarks(tree / "list_landmarks_align_celeba.txt", [[20, 28, 44, 28, 32, 40, 26, 48, 38, 48]] * 4)
+    assert (celeba.read(tree).eyes[0] == [(20, 28), (44, 28)]).all()
+
+
+# ---------------------------------------------------------------------------------------------------- errors
+
+
+def refused(path, *parts: str) -> None:
+    """Reading the tree, images included, raises one line that holds all of `parts`."""
+    with pytest.raises(GlowkitError) as caught:
+        t = celeba.read(path)
+        for i in range(len(t)):
+            t.crop(i, 32)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message, message
+
+
+@pytest.mark.parametrize(
+    "name, line, text, parts",
+    [
+        ("list_attr_celeba.txt", 1, "5", ["line 1", "'5'", "4 rows"]),
+        ("list_attr_celeba.txt", 1, "four", ["line 1", "'four'"]),
+        ("list_attr_celeba.txt", 2, "Male Smiling", ["line 2", "2 columns", "3 values"]),
+        ("list_attr_celeba.txt", 2, "Male Male Young", ["line 2", "Male twice"]),
+        ("list_attr_celeba.txt", 4, "000002.jpg 1 -1", ["line 4", "2 values, not 3"]),
+        ("list_attr_celeba.txt", 4, "000002.jpg 1 -1 yes", ["line 4", "1 -1 yes", "1 or -1"]),
+        ("list_attr_celeba.txt", 4, "", ["line 4", "0 values"]),
+        ("list_attr_celeba.txt", 5, "000001.jpg 1 1 1", ["line 5", "000001.jpg", "already"]),
+        ("list_attr_celeba.txt", 6, None, ["line 1", "'4'", "3 rows"]),
+        ("list_eval_partition.txt", 2, "000002.jpg 3", ["line 2", "'3'", "2 (test)"]),
+        ("list_eval_partition.txt", 2, "000002.jpg", ["line 2", "0 values, not 1"]),
+        ("identity_CelebA.txt", 3, "000005.jpg x", ["line 3", "'x'", "whole number"]),
+        ("list_landmarks_align_celeba.txt", 4, "000002.jpg 69 111 107 113", ["line 4", "4 values, not 10"]),
+        (
+            "list_landmarks_align_celeba.txt",
+            4,
+            "000002.jpg 69 111 69 111 1 1 1 1 1 1",
+            ["line 4", "eyes apart"],
+        ),
+        (
+            "list_landmarks_align_celeba.txt",
+            4,
+            "000002.jpg 69 nan 69 111 1 1 1 1 1 1",
+            ["line 4", "five points"],
+        ),
+        ("list_landmarks_align_celeba.txt", 2, "lefteye_x lefteye_y", ["line 2", "2 columns", "10 values"]),
+        (
+            "list_landmarks_align_celeba.txt",
+            2,
+            " ".join("abcdefghij"),
+            ["line 2", "lefteye_x lefteye_y righteye_x"],
+        ),
+    ],
+)
+def test_wrong_lines_are_named(tree, name, line, text, parts):
+    write_landmarks(tree / "list_landmarks_align_celeba.txt", [[69, 111, 107, 113, 88, 140, 70, 155, 105, 156]] * 4)
+    edit_line(tree / name, line, text)
+    refused(tree, str(tree / name), *parts)
+
+
+def test_wrong_files_are_named(tree, tmp_path):
+    attributes, image = tree / "list_attr_celeba.txt", tree / "img_align_celeba" / NAMES[2]
+    good = image.read_bytes()
+    image.write_bytes(good[: len(good) // 2])
+    refused(tree, str(image), "truncated")
+    image.write_bytes(b"hello")
+    refused(tree, str(image), "not an image (5 bytes)")
+    image.write_bytes(b"")
+    refused(tree, str(image), "not an image (0 bytes)")
+    picture(100, 218).save(image)
+    refused(tree, str(image), "100 x 218", "178 x 218")
+    picture().save(image)
+    text = attributes.read_bytes()
+    attributes.write_bytes(b"\xff\xfe" + text)
+    refused(tree, str(attributes), "not a text file")
+    attributes.write_text("4\n")
+    refused(tree, str(attributes), "1 lines")
+    attributes.write_bytes(text.replace(b"0000", b"1000"))
+    refused(tree, "none of the 4 images in img_align_celeba (the first: 000001.jpg)", str(attributes))
+    refused(tmp_path / "nowhere", str(tmp_path / "nowhere"), "no such file or folder")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "no images of CelebA", "img_align_celeba")
+    (tmp_path / "text").write_text("hello")
+    refused(tmp_path / "text", "not a zip")
+
+
+def test_in_the_wild_images_need_landmarks(tree):
+    (tree / "img_align_celeba").rename(tree / "img_celeba")
+    refused(tree, "list_landmarks_celeba.txt")
+    (tree / "img_celeba" / NAMES[0]).unlink()
+    for name in NAMES[1:]:
+        (tree / "img_celeba" / name).unlink()
+    refused(tree, "no images of CelebA")
+
+
+def test_aligned_images_of_another_shape_need_landmarks(tree):
+    for name in NAMES:
+        picture(218, 178).save(tree / "img_align_celeba" / name)
+    refused(tree, "218 x 178", "list_landmarks_align_celeba.txt")
+
+
+def test_faulty_zips_are_named(tree):
+    zipped = as_zip(tree, tree / "img_align_celeba.zip")
+    shutil.rmtree(tree / "img_align_celeba")
+    good = zipped.read_bytes()
+    where = good.index(NAMES[1].encode()) + 2000  # in the middle of the second image
+    zipped.write_bytes(good[:where] + b"\0" * 50 + good[where + 50 :])
+    refused(tree, f"{zipped}: img_align_celeba/{NAMES[1]}", "CRC")
+    zipped.write_bytes(good[: len(good) // 2])
+    refused(tree, f"{zipped} is cut short", "2 whole files, then img_align_celeba/000005.jpg, which is cut", "--skip")
+    assert celeba.read(tree, allow_cut=True).names == NAMES[:2]
+    zipped.write_bytes(good[:1000])
+    refused(tree, str(zipped), "not a zip, or cut short (no whole file, but img_align_celeba/000001.jpg, which is cut)")
+
+
+# --------------------------------------------------------------------------------- procedural and real trees
+
+
+@pytest.fixture(scope="module")
+def procedural(tmp_path_factory) -> Path:
+    return faces.write_tree(tmp_path_factory.mktemp("faces") / "tree", 6, size=64, seed=3)
+
+
+@pytest.mark.parametrize("kind", ["img_celeba", "img_align_celeba"])
+def test_a_procedural_tree_crops_to_the_faces_it_was_made_of(procedural, kind):
+    t = celeba.read(procedural, kind)
+    drawn = faces.factors(np.arange(6), seed=3)
+    assert (t.labels == drawn.attributes).all() and t.attributes == list(faces.ATTRIBUTES)
+    rendered = faces.render(drawn, 64).float()
+    cropped = torch.stack([t.crop(i, 64) for i in range(6)]).float()
+    near = (cropped - rendered).abs().mean((1, 2, 3))
+    far = (cropped - rendered.roll(1, 0)).abs().mean((1, 2, 3))
+    # Not pixel for pixel: the landmark files hold whole pixels and the images are JPEGs.
+    assert (near < 6).all() and (near < far / 4).all(), (near, far)
+    # Every landmark lands where the renderer has it; whole source pixels are the error.
+    apart = np.linalg.norm(t.eyes[:, 1] - t.eyes[:, 0], axis=1)
+    error = np.abs(t.cropped_landmarks(64) - faces.landmarks(drawn, 64)).max((1, 2))
+    assert (error < 2 * 0.258 * 64 / apart).all()
+
+
+REAL = os.environ.get("GLOWKIT_CELEBA")
+
+
+@pytest.mark.skipif(not REAL, reason="GLOWKIT_CELEBA names no real CelebA")
+def test_real_celeba_reads_and_crops():
+    t = celeba.read(REAL)
+    assert len(t.attributes) == 40 and len(t) > 1000
+    share = dict(zip(t.attributes, t.labels.mean(0), strict=True))
+    # Any subset will be near the shares of the whole (Liu et al., 2015): .482, .417, .042.
+    assert 0.4 < share["Smiling"] < 0.6 and 0.35 < share["Male"] < 0.5 and 0.02 < share["Mustache"] < 0.07
+    x = torch.stack([t.crop(i, 64) for i in range(0, len(t), len(t) // 200)])
+    # Eyes are darker than the bridge of the nose between them and the cheeks below: they are where they
+    # should be.
+    mean = x.float().mean((0, 1))
+    row, left, right = 30, 23, 40
+    eyes = (
+        mean[row - 1 : row + 2, left - 1 : left + 2].mean() + mean[row - 1 : row + 2, right - 1 : right + 2].mean()
+    ) / 2
+    assert (
+        eyes < mean[row - 1 : row + 2, 31:34].mean() - 10
+        and eyes < mean[row + 8 : row + 11, left - 1 : left + 2].mean() - 10
+    )

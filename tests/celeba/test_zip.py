@@ -1,0 +1,109 @@
+"""Zips cut at any byte: the whole files before the cut, against what went in."""
+
+import io
+import random
+import shutil
+import subprocess
+import zipfile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glowkit.celeba.zip import CutZip
+
+SIZES = (0, 1, 700, 5000, 70_000)
+NOISE = random.Random(0)
+FILES = {f"img_align_celeba/{i:06d}.jpg": NOISE.randbytes(n // 2) + bytes(n - n // 2) for i, n in enumerate(SIZES)}
+
+
+class Pipe(io.RawIOBase):
+    """A place to write to that cannot go back: zipfile then puts lengths after the bytes."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data) -> int:
+        self.data += data
+        return len(data)
+
+
+def zipped(method: int, streamed: bool, zip64: bool = False) -> tuple[bytes, list[int]]:
+    """A zip of FILES and where each of them ends in it."""
+    out, ends = Pipe() if streamed else io.BytesIO(), []
+    with zipfile.ZipFile(out, "w", method) as archive:
+        archive.mkdir("img_align_celeba") if not streamed else None
+        for name, data in FILES.items():
+            with archive.open(name, "w", force_zip64=zip64) as file:
+                file.write(data)
+            ends.append(len(out.data) if streamed else out.tell())
+    return bytes(out.data if streamed else out.getvalue()), ends
+
+
+KINDS = {
+    "stored": (zipfile.ZIP_STORED, False),
+    "deflated": (zipfile.ZIP_DEFLATED, False),
+    "streamed": (zipfile.ZIP_DEFLATED, True),
+    "streamed, long": (zipfile.ZIP_DEFLATED, True, True),
+}
+ZIPS = {kind: zipped(*how) for kind, how in KINDS.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=60, deadline=None)
+@given(share=st.floats(0, 1), near=st.sampled_from([None, 0, 1, 2, 3, 4]), off=st.integers(-40, 40))
+def test_every_whole_file_before_a_cut_and_no_other(kind, share, near, off, tmp_path_factory):
+    data, ends = ZIPS[kind]
+    cut = int(share * ends[-1]) if near is None else min(max(0, ends[near] + off), len(data) - 1)
+    path = tmp_path_factory.mktemp("cut") / "a.zip"
+    path.write_bytes(data[:cut])
+    spare = 8 if kind == "streamed, long" else 0  # bytes of the lengths after the bytes; the sum before them is enough
+    whole = [name for name, end in zip(FILES, ends, strict=True) if end - spare <= cut]
+    if not whole:
+        with pytest.raises(zipfile.BadZipFile):
+            CutZip(path)
+        return
+    archive = CutZip(path)
+    assert archive.namelist() == whole
+    assert all(archive.read(name) == FILES[name] for name in whole)
+    assert archive.cut.startswith(f"{len(whole)} whole files, then ")
+
+
+@pytest.mark.skipif(not shutil.which("zip"), reason="no zip program")
+@pytest.mark.parametrize("options", ["-0", "-6", "-fd0", "-fd6"])
+def test_zips_of_info_zip(tmp_path, options):
+    """Its -fd puts lengths after the bytes."""
+    for i in range(5):
+        (tmp_path / f"{i}.jpg").write_bytes(NOISE.randbytes(3000) + bytes(3000))
+    subprocess.run(["zip", "-q", options, "a.zip", *(f"{i}.jpg" for i in range(5))], cwd=tmp_path, check=True)
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path) as archive:
+        last = archive.getinfo("4.jpg")
+    with path.open("r+b") as file:
+        file.truncate(last.header_offset + 200)
+    archive = CutZip(path)
+    assert archive.cut == "4 whole files, then 4.jpg, which is cut"
+    assert all(archive.read(name) == (tmp_path / name).read_bytes() for name in archive.namelist())
+
+
+def test_damage_before_the_cut_is_seen(tmp_path):
+    data, ends = ZIPS["deflated"]
+    path, names = tmp_path / "a.zip", list(FILES)
+    middle = (ends[2] + ends[3]) // 2
+    path.write_bytes(data[:middle] + b"\0" * 20 + data[middle + 20 : -30])
+    archive = CutZip(path)
+    assert archive.cut == "5 whole files, then its directory, which is cut"
+    with pytest.raises((zipfile.BadZipFile, zipfile.zlib.error)):
+        archive.read(names[3])
+    assert archive.read(names[4]) == FILES[names[4]]
+    path.write_bytes(data[: ends[1]] + b"\0" * 100)  # as some programs keep the place of what is to come
+    assert CutZip(path).cut == "2 whole files, then damage"
+
+
+def test_stored_files_that_do_not_say_how_long_they_are(tmp_path):
+    (tmp_path / "a.zip").write_bytes(zipped(zipfile.ZIP_STORED, True)[0][:-30])
+    with pytest.raises(zipfile.BadZipFile, match="000000.jpg, whose header does not say how long it is"):
+        CutZip(tmp_path / "a.zip")
