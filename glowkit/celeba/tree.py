@@ -1,7 +1,7 @@
 """A CelebA tree: which images are there, their attributes, eyes, people and splits, and their crops.
 
-`celeba_files` finds and reads the files. Any part of CelebA will do: an image is used if it is there and every list
-that is there has a line for it. Each list may be absent; `celeba_check` says what that rules out.
+`files` finds and reads the files. Any part of CelebA will do: an image is used if it is there and every list
+that is there has a line for it. Each list may be absent; `check` says what that rules out.
 """
 
 from __future__ import annotations

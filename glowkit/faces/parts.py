@@ -1,7 +1,7 @@
 """Body, head and features of procedural faces, each function one part.
 
 Parts leave on the portrait what later parts need, such as where the face is. Lengths are in head coordinates
-(see `face_geometry`); the numbers in here are facial proportions found by eye.
+(see `geometry`); the numbers in here are facial proportions found by eye.
 """
 
 from __future__ import annotations
