@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,6 +33,19 @@ def test_what_the_library_imports_is_pinned_under_library():
     library = LINES[LINES.index("# library") + 1 : LINES.index("# book")]
     pinned = [line.split("==")[0] for line in library if line]
     assert [re.match(r"[\w.-]+", dependency)[0] for dependency in project["dependencies"]] == pinned
+
+
+def test_a_wheel_takes_every_package_and_what_is_bundled():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    packages = {".".join(file.parent.relative_to(ROOT).parts) for file in ROOT.glob("glowkit/**/__init__.py")}
+    assert set(project["packages"]) == packages | {"glowkit.data", "glowkit.configs"}
+    places = {package: ROOT / folder for package, folder in project["package-dir"].items()}
+    assert places == {"glowkit": ROOT / "glowkit", "glowkit.data": ROOT / "data", "glowkit.configs": ROOT / "configs"}
+    patterns = project["package-data"]
+    taken = {file for pattern in patterns["glowkit.data"] for file in places["glowkit.data"].glob(pattern)}
+    assert taken == {file for file in places["glowkit.data"].rglob("*") if file.is_file()}
+    tables = {file.name for file in (ROOT / "glowkit").rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc")}
+    assert all(any(fnmatch(name, pattern) for pattern in patterns["*"]) for name in tables)
 
 
 def test_the_console_script_is_there():
