@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from glowkit.celeba_zip import CutZip, WholeZip
 from glowkit.errors import GlowkitError
@@ -123,6 +123,11 @@ class File(NamedTuple):
         """The decoded RGB image. Raises GlowkitError if it is cut short, damaged or no image."""
         with self.opened() as image:
             return image.convert("RGB")
+
+    def upright(self) -> Image.Image:
+        """The decoded RGB image, turned as a camera noted."""
+        with self.opened() as image, warnings.catch_warnings(action="ignore"):
+            return ImageOps.exif_transpose(image.convert("RGB"))
 
 
 def _open_image(data: bytes) -> Image.Image:

@@ -6,9 +6,8 @@ are), `face_canvas`, `face_portrait`, `face_parts`, `face_hair` (how they are pa
 
 from __future__ import annotations
 
+import io
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from glowkit.errors import GlowkitError
 from glowkit.face_factors import ATTRIBUTES, CONTINUOUS, Factors, _uniform, counterfactual, factors
 from glowkit.face_geometry import EYES, HALF_EYES, landmarks
 from glowkit.face_render import paint, render
+from glowkit.files import scratch
 
 __all__ = [
     "ATTRIBUTES",
@@ -34,6 +34,7 @@ __all__ = [
     "write_tree",
 ]
 
+MAX_FACES = 1_000_000  # in a tree
 ALIGNED = (178, 218)  # width and height of CelebA's aligned images
 ALIGNED_EYES = ((69.5, 111.5), (108.5, 111.5))  # where they put the eyes, in pixels
 
@@ -91,30 +92,25 @@ def write_tree(out: str | os.PathLike, n: int, size: int = 64, seed: int = 0) ->
     Nothing is left behind if the writing fails. GlowkitError if `out` exists and is not an empty folder.
     """
     out = Path(out)
-    if n < 1:
-        raise GlowkitError(f"n = {n}: a tree needs at least one face")
+    if not 1 <= n <= MAX_FACES:
+        raise GlowkitError(f"n = {n}: a tree has 1 to {MAX_FACES:,} faces")
     if not 32 <= size <= 256:
         raise GlowkitError(f"size = {size} is outside 32 .. 256 pixels")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise GlowkitError(f"{out} exists and is not an empty folder; name a new one")
+    f = factors(range(n), seed)
     out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        _write(folder, n, max(1, -(-size // 64)), seed)
-        folder.chmod(0o755)
+    with scratch(out) as folder:
+        _write(folder, f, max(1, -(-size // 64)))
         if out.exists():
             out.rmdir()
         os.replace(folder, out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
     return out
 
 
-def _write(folder: Path, n: int, zoom: int, seed: int) -> None:
+def _write(folder: Path, f: Factors, zoom: int) -> None:
     """The tree's images and lists, into an existing folder."""
-    f = factors(range(n), seed)
-    names = [f"{i + 1:06d}.jpg" for i in range(n)]
+    names = [f"{i + 1:06d}.jpg" for i in range(len(f))]
     wild, aligned, boxes = [], [], []
     for kind in ("img_celeba", "img_align_celeba"):
         (folder / kind).mkdir()
@@ -142,7 +138,9 @@ def _write(folder: Path, n: int, zoom: int, seed: int) -> None:
 
 
 def _save(path: Path, picture: Tensor) -> None:
-    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(path, quality=95, subsampling=0)
+    data = io.BytesIO()  # Pillow would not say why a file cannot be written
+    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(data, "JPEG", quality=95, subsampling=0)
+    path.write_bytes(data.getvalue())
 
 
 def _list(path: Path, names: list[str], rows, header=()) -> None:
