@@ -49,6 +49,8 @@ def app() -> None:
     """Train, study and edit with Glow, a normalizing flow, on procedural faces or CelebA."""
 
 
+MAX_PICTURE = 2**25  # pixels of a picture that is written
+
 KIND = click.option(
     "--images",
     type=click.Choice(["img_celeba", "img_align_celeba"]),
@@ -250,12 +252,17 @@ def sample(name: str, out: Path, n: int, temperature: float, seed: int) -> None:
     if not 0 <= temperature < float("inf"):
         raise GlowkitError(f"--temperature {temperature:g}: give a number from 0, such as 0.7")
     _positive("--n", n)
+    if not -(2**63) <= seed < 2**64:
+        raise GlowkitError(f"--seed {seed}: give a whole number of up to 64 bits")
     import torch
 
     from glowkit import checkpoint
 
     generator = torch.Generator().manual_seed(seed)
     model = checkpoint.load(name)
+    most = MAX_PICTURE // model.config.image_size**2
+    if n > most:
+        raise GlowkitError(f"--n {n}: a picture of {MAX_PICTURE:,} pixels has room for {most:,} samples")
     _write_picture(out, model.sample(n, temperature=temperature, generator=generator), columns=round(n**0.5))
 
 
@@ -278,12 +285,11 @@ def edit(image: Path, attribute: str, alpha: float, out: Path, model: str, eyes:
     if not abs(alpha) < float("inf"):
         raise GlowkitError(f"--alpha {alpha}: give a finite number, such as 1")
     import torch
-    from PIL import ImageOps
 
     from glowkit import celeba, checkpoint
     from glowkit.study import open_study
 
-    face = ImageOps.exif_transpose(celeba.File(str(image)).image())
+    face = celeba.File(str(image)).upright()
     left, right = (eyes[:2], eyes[2:]) if eyes else celeba.frame_eyes(face.size)
     glow, direction = checkpoint.load(model), torch.from_numpy(open_study(model).direction(attribute))
     x = celeba.crop(face, left, right, glow.config.image_size)
@@ -341,6 +347,8 @@ def _check_picture(path: Path) -> None:
 
 def _write_picture(path: Path, images, columns: int) -> None:
     """Images (3, H, W) float in [0, 1], row by row, pixel for pixel, white where the last row ends early."""
+    import io
+
     import numpy as np
     import torch
     from PIL import Image
@@ -348,12 +356,16 @@ def _write_picture(path: Path, images, columns: int) -> None:
     from glowkit.book.figures import to_pixels
     from glowkit.files import replacing
 
+    if not images.isfinite().flatten(1).any(1).all():
+        raise GlowkitError(f"{path}: an image has no finite pixel; go less far from the mean")
     pixels = to_pixels(torch.stack(list(images)))
     n, height, width, _ = pixels.shape
     rows = -(-n // columns)
     sheet = np.full((rows * columns, height, width, 3), 255, np.uint8)
     sheet[:n] = pixels
     sheet = sheet.reshape(rows, columns, height, width, 3).swapaxes(1, 2).reshape(rows * height, columns * width, 3)
+    data = io.BytesIO()  # Pillow would not say why a file cannot be written
+    Image.fromarray(sheet).save(data, Image.registered_extensions()[path.suffix.lower()])
     with replacing(path) as temporary:
-        Image.fromarray(sheet).save(temporary)
+        temporary.write_bytes(data.getvalue())
     click.echo(f"{n} images in {path}")

@@ -18,6 +18,7 @@ import torch
 from tqdm.auto import tqdm
 
 from glowkit import celeba, faces
+from glowkit.celeba.files import map_pixels
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
 
@@ -68,7 +69,7 @@ def open_dataset(name: str | Path, size: int | None = None) -> Dataset:
     A tree is named by its path, or as "celeba": the one at $GLOWKIT_CELEBA. Raises GlowkitError if there is no such
     set or tree, or anything in it is wrong.
     """
-    if match := re.fullmatch(r"faces(\d+)", str(name)):
+    if match := re.fullmatch(r"faces([0-9]{1,9})", str(name)):
         if size not in (None, int(match[1])):
             raise GlowkitError(f"{name} has {match[1]} pixels, not {size}: open faces{size} instead")
         return _procedural(int(match[1]))
@@ -139,14 +140,14 @@ class Blocks:
         path = self.folder / f"{b:04d}.npy"
         shape = (min(self.length, FACES - b * self.length), 3, self.size, self.size)
         try:
-            block = np.load(path, mmap_mode="r", allow_pickle=False)
+            block = map_pixels(path)
             # The four bytes after the array are its checksum; NumPy reads past them.
             with path.open("rb") as file:
                 file.seek(-4, os.SEEK_END)
                 checksum = int.from_bytes(file.read(), "little")
-        except (OSError, ValueError, EOFError):
+        except (OSError, GlowkitError):
             return None
-        if block.dtype != np.uint8 or block.shape != shape or zlib.crc32(block) != checksum:
+        if block.shape != shape or zlib.crc32(block) != checksum:
             return None
         self.open[b] = block
         return block

@@ -17,6 +17,11 @@ from glowkit.errors import GlowkitError
 # Where the original Glow's aligner puts the eyes, relative to the crop.
 EYES = ((0.371, 0.480), (0.629, 0.480))
 MAX_SIZE = 2048  # pixels a side of a crop
+FARTHEST = 1_000_000  # pixels from an image's corner to a point of its face; any farther is a mistake
+NEAREST = 0.001  # pixels between two eyes
+WIDEST = 2  # longer sides of the image between the eyes
+MAX_SOURCE = 100_000_000  # pixels of an image, and from beyond its edge, that go into a crop
+BAND = 2**22  # pixels that are floats at a time
 PADDINGS = ("edge", "reflect", "blur")  # what a crop shows beyond the edge of its image
 
 
@@ -24,17 +29,22 @@ def similarity(left_eye: Sequence[float], right_eye: Sequence[float], size: int,
     """The rotation, scale and shift that takes two eye points to their place in a crop (section 3.1).
 
     Returns the 2 x 3 matrix M with  p_crop = M[:, :2] @ p + M[:, 2]  in pixels. Raises GlowkitError if the
-    eyes coincide or are not finite.
+    eyes coincide or are nowhere near an image.
     """
     # A similarity of the plane is w = a p + b over the complex numbers; two points fix a and b.
     p, q = complex(*left_eye), complex(*right_eye)
     half = complex(0.5, 0.5)
     u, v = size * complex(*eyes[0]) - half, size * complex(*eyes[1]) - half
-    if not (np.isfinite(p) and np.isfinite(q)) or p == q:
-        raise GlowkitError(f"eyes at {tuple(left_eye)} and {tuple(right_eye)}: two different points are needed")
+    if not (all(abs(place) <= FARTHEST for place in (*left_eye, *right_eye)) and abs(q - p) >= NEAREST):
+        where = _places(left_eye, right_eye)
+        raise GlowkitError(f"{where}: two different points within {FARTHEST:,} pixels are needed")
     a = (v - u) / (q - p)
     b = u - a * p
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
+
+
+def _places(left_eye: Sequence[float], right_eye: Sequence[float]) -> str:
+    return f"eyes at {tuple(map(float, left_eye))} and {tuple(map(float, right_eye))}"
 
 
 def check_size(size: int) -> int:
@@ -51,8 +61,8 @@ def crop(image: Image.Image, left_eye, right_eye, size: int, padding: str = "edg
     footprint, so nothing aliases when a large face shrinks; an enlarged face is interpolated bicubically. A JPEG
     that is open but not decoded yet is decoded at a half, a quarter or an eighth where that is detail enough.
     Beyond the edge of the image its outermost pixels repeat (padding "edge"), or it is mirrored ("reflect"), or
-    mirrored and the more blurred the farther out ("blur"). Raises GlowkitError if the eyes coincide or the crop
-    misses the image.
+    mirrored and the more blurred the farther out ("blur"). Raises GlowkitError if the eyes coincide, the crop
+    misses the image or the face is far larger than it.
     """
     matrix = similarity(left_eye, right_eye, check_size(size), eyes)
     to_source = np.linalg.inv(matrix[:, :2])
@@ -61,19 +71,22 @@ def crop(image: Image.Image, left_eye, right_eye, size: int, padding: str = "edg
     shrink = math.sqrt(np.linalg.det(to_source))  # source pixels per crop pixel
     corners = size * np.array([(0, 0), (0, 1), (1, 0), (1, 1)]) @ to_source.T + origin
     if (corners.max(0) <= 0).any() or (corners.min(0) >= image.size).any():
-        raise GlowkitError(
-            f"eyes at {tuple(map(float, left_eye))} and {tuple(map(float, right_eye))} put the whole crop "
-            f"outside the {image.width} x {image.height} image"
-        )
+        where = _places(left_eye, right_eye)
+        raise GlowkitError(f"{where} put the whole crop outside the {image.width} x {image.height} image")
+    if np.hypot(*np.subtract(right_eye, left_eye)) > WIDEST * max(image.size):
+        where = _places(left_eye, right_eye)
+        raise GlowkitError(f"{where} are too far apart for a face in a {image.width} x {image.height} image")
     image, coarse = _decoded(image, shrink)
     # From here on in pixels as they are decoded.
     to_source, origin, corners, shrink = to_source / coarse, origin / coarse, corners / coarse, shrink / coarse
     # A very large face is averaged over blocks of k x k pixels first, which bounds the work.
     k = max(1, int(shrink / 4))
     tile, low = _tile(image, corners, k, padding, blur=0.05 * size * shrink)
-    source = torch.from_numpy(tile).permute(2, 0, 1).contiguous()[None].float()  # (1, 3, h, w)
+    source = torch.from_numpy(tile).permute(2, 0, 1)[None]  # (1, 3, h, w)
     if k > 1:
-        source = F.avg_pool2d(source, k)
+        bands = source.split(k * max(1, BAND // (k * tile.shape[1])), 2)
+        source = torch.cat([F.avg_pool2d(_floats(band), k) for band in bands], 2)
+    source = _floats(source)
 
     samples, width = 1, 0.0
     if shrink > 1.001:
@@ -89,15 +102,23 @@ def crop(image: Image.Image, left_eye, right_eye, size: int, padding: str = "edg
     shift = torch.from_numpy(scale * (origin - low) - 1).float()
     within = ((torch.arange(samples) + 0.5) / samples - 0.5) * width
     u = (torch.arange(size)[:, None] + 0.5 + within).flatten()
-    grid = torch.empty(1, len(u), len(u), 2)
-    for i in (0, 1):
-        torch.add(u * turn[i, 0], (u * turn[i, 1] + shift[i])[:, None], out=grid[0, :, :, i])
     mode = "bicubic" if samples == 1 else "bilinear"
-    out = F.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
-    if samples > 1:  # avg_pool2d by hand: it takes three times as long
-        out = out.unflatten(2, (size, samples)).sum(3)
-        out = sum(out[..., i::samples] for i in range(samples)) / samples**2
-    return out[0].round().clamp(0, 255).to(torch.uint8)
+
+    def rows(v: torch.Tensor) -> torch.Tensor:
+        grid = torch.empty(1, len(v), len(u), 2)
+        for i in (0, 1):
+            torch.add(u * turn[i, 0], (v * turn[i, 1] + shift[i])[:, None], out=grid[0, :, :, i])
+        out = F.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
+        if samples > 1:  # avg_pool2d by hand: it takes three times as long
+            out = out.unflatten(2, (-1, samples)).sum(3)
+            out = sum(out[..., i::samples] for i in range(samples)) / samples**2
+        return out[0].round().clamp(0, 255).to(torch.uint8)
+
+    return torch.cat([rows(v) for v in u.split(samples * max(1, BAND // (samples * len(u))))], 1)
+
+
+def _floats(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels.to(torch.float32, memory_format=torch.contiguous_format)
 
 
 def _decoded(image: Image.Image, shrink: float) -> tuple[Image.Image, int]:
@@ -120,6 +141,11 @@ def _tile(image: Image.Image, corners: np.ndarray, k: int, padding: str, blur: f
     low = np.maximum(np.floor(corners.min(0)) - 2 * k, -beyond).astype(int)
     high = np.minimum(np.ceil(corners.max(0)) + 2 * k, size + beyond)
     high = low + k * np.ceil((high - low) / k).astype(int)
+    if (high - low).prod() > MAX_SOURCE:
+        raise GlowkitError(
+            f"the crop is made of {' x '.join(map(str, high - low))} pixels, some from beyond the edge of the "
+            f"{image.width} x {image.height} image; at most {MAX_SOURCE:,} can be"
+        )
     tile = np.array(image.crop(tuple(map(int, (*np.maximum(low, 0), *np.minimum(high, size))))))
     before, after = np.maximum(-low, 0), np.maximum(high - size, 0)
     if not (before.any() or after.any()):
@@ -129,7 +155,8 @@ def _tile(image: Image.Image, corners: np.ndarray, k: int, padding: str, blur: f
     if padding == "blur":
         y, x = (np.concatenate([np.arange(b, 0, -1), np.zeros(n - b - a), np.arange(1, a + 1)])
                 for n, (b, a) in zip(tile.shape, around, strict=False))  # fmt: skip
-        outside = (np.hypot(x, y[:, None]) / blur).clip(0, 1)[:, :, None]
         blurred = np.asarray(Image.fromarray(tile).filter(ImageFilter.GaussianBlur(blur)))
-        tile = (tile + outside * (blurred.astype(float) - tile)).round().astype(np.uint8)
+        for rows in np.array_split(np.arange(len(tile)), tile.size // BAND + 1):
+            outside = (np.hypot(x, y[rows, None]) / blur).clip(0, 1)[:, :, None]
+            tile[rows] = (tile[rows] + outside * (blurred[rows].astype(float) - tile[rows])).round().astype(np.uint8)
     return tile, low

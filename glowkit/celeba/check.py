@@ -92,7 +92,7 @@ def _sums(path: Path, images: int) -> Iterator[str]:
     """Whether the files are the official ones. A part of CelebA has sums of its own, and that is no fault."""
     where = located(path)
     for name, whole in official(path).items():
-        count = where[name].read_bytes().count(b"\n") if name.endswith(".txt") else images
+        count = _line_count(where[name]) if name.endswith(".txt") else images
         if whole:
             yield f"{name} is the official file, by its md5 sum"
         elif count < COUNTS["images"]:
@@ -100,6 +100,11 @@ def _sums(path: Path, images: int) -> Iterator[str]:
             yield f"{name} is not the whole official file, which is no fault: it has {count:,} {unit}"
         else:
             yield f"{name} is not the official file, by its md5 sum: another version, or damaged"
+
+
+def _line_count(file: Path) -> int:
+    with file.open("rb") as stream:
+        return sum(block.count(b"\n") for block in iter(lambda: stream.read(2**20), b""))
 
 
 def _possible(tree: Tree) -> Iterator[str]:

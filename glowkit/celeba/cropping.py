@@ -128,6 +128,8 @@ def _crop_missing(tree: Tree, store: _Folder | _Array, report: Path, size: int, 
     """Crop what is not in the store yet; returns the faulty images and what is wrong with them."""
     if strange := set(store.names) - set(tree.names):
         raise GlowkitError(f"{report.parent}: has {min(strange)}, which is not in {tree.path}; delete the folder")
+    if len(set(store.names)) < len(store.names):
+        raise GlowkitError(f"{report.parent}: has an image twice; delete the folder")
     there, faults = set(store.names), {}
     jobs = [
         Job(name, tree.files[i], tree.eyes[i], tree.image_size, size, padding, packed)

@@ -22,6 +22,8 @@ PART: dict[str, int] = _FACTS["part"]
 """Of the part of CelebA that we have counted: images, identities, attributes, and the highest number of each."""
 MD5: dict[str, str] = _FACTS["md5"]
 """Sums of the official files by name."""
+MOST: dict[str, int] = _FACTS["most"]
+"""Bytes that none of the official files has, by name."""
 DRIVE: dict[str, list[str]] = _FACTS["drive"]
 """The official files' folder and identifier on Google Drive, by name."""
 SHARES: dict[str, float] = _FACTS["shares"]
@@ -63,10 +65,12 @@ def located(path: str | Path) -> dict[str, Path]:
 
 def official(path: str | Path) -> dict[str, bool]:
     """Which files of MD5 lie in the tree at `path` or its Anno, Eval or Img, and whether each has its sum."""
-    return {name: md5(file) == MD5[name] for name, file in located(path).items()}
+    return {name: is_official(file, name) for name, file in located(path).items()}
 
 
-def md5(file: Path) -> str:
-    """The md5 sum of a file."""
+def is_official(file: Path, name: str) -> bool:
+    """Whether a file is the official one of this name, by its md5 sum; of one that is too long, none is taken."""
+    if file.stat().st_size > MOST[name]:
+        return False
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "md5").hexdigest()
+        return hashlib.file_digest(stream, "md5").hexdigest() == MD5[name]

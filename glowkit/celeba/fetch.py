@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-import pooch
 from tqdm.auto import tqdm
 
 from glowkit import __version__
-from glowkit.celeba.facts import DRIVE, MD5, md5
+from glowkit.celeba.facts import DRIVE, MOST, is_official
 from glowkit.errors import GlowkitError
+from glowkit.files import naming
 
 # Large files come with a page that asks for confirmation unless `confirm` is there.
 GOOGLE_DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id={id}"
@@ -31,41 +32,51 @@ def fetch(out: str | Path, mirror: str | None = None) -> list[Path]:
     official names, to use instead of Google Drive. An unfinished download stays as NAME.part, and a second call goes
     on with it. Raises GlowkitError if a file cannot be had, or is not the official one.
     """
+    if mirror and not mirror.lower().startswith(("http://", "https://", "ftp://", "file://")):
+        raise GlowkitError(f"mirror {mirror}: give the address of a folder, such as https://example.org/celeba")
     out = Path(out)
     fetched = []
     for name, (folder, key) in DRIVE.items():
         target = out / folder / name
-        if target.exists() and md5(target) != MD5[name]:
+        if not target.exists():
+            Download(target).fetch(f"{mirror.rstrip('/')}/{name}" if mirror else GOOGLE_DRIVE.format(id=key))
+        elif not is_official(target, name):
             raise GlowkitError(f"{target}: is there, but is not the official file by its md5 sum; move it away")
-        url = f"{mirror.rstrip('/')}/{name}" if mirror else GOOGLE_DRIVE.format(id=key)
-        pooch.get_logger().setLevel("WARNING")  # the bar tells enough
-        try:
-            pooch.retrieve(url, f"md5:{MD5[name]}", name, target.parent, downloader=Resumed(target))
-        except ValueError as error:
-            if isinstance(error, GlowkitError):
-                raise
-            raise GlowkitError(
-                f"{target}: what came from {url} is not the official file by its md5 sum, and was not kept"
-            ) from error
         fetched.append(target)
     return fetched
 
 
-class Resumed:
-    """A downloader for pooch that keeps what it has got beside `target`, as NAME.part, and goes on from there."""
+class Download:
+    """The download of an official file to `target`, which keeps what it has got beside it, as NAME.part, and goes on
+    from there. No library for downloads does: they begin anew, and a kill leaves a file under a name that is not known
+    any more."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
         self.part = target.with_name(target.name + ".part")
 
-    def __call__(self, url: str, output_file: str, pooch: object, check_only: bool = False) -> None:
+    def fetch(self, url: str) -> None:
+        self.target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._complete(url)
+            if not is_official(self.part, self.target.name):
+                self.part.unlink()
+                raise GlowkitError(
+                    f"{self.target}: what came from {url} is not the official file by its md5 sum, and was not kept"
+                )
+            os.replace(self.part, self.target)
+        finally:
+            if not self._size():
+                self.part.unlink(missing_ok=True)
+
+    def _complete(self, url: str) -> None:
         failures = 0
         with tqdm(desc=self.target.name, unit="B", unit_scale=True) as bar:
             while True:
                 before = self._size()
                 try:
                     if self._go_on(url, bar):
-                        break
+                        return
                     why = "the connection was cut"
                 except urllib.error.HTTPError as error:
                     if error.code < 500:
@@ -79,7 +90,6 @@ class Resumed:
                 if failures == ATTEMPTS:
                     raise GlowkitError(self._by_hand(f"{url}: {why}"))
                 time.sleep(PAUSE)
-        os.replace(self.part, output_file)
 
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
@@ -100,19 +110,28 @@ class Resumed:
                 raise GlowkitError(self._by_hand(f"{url} answers with a page, not with the file"))
             if response.status != 206:
                 have = 0  # the server begins again
-            length = response.headers.get("Content-Length")
-            total = None if length is None else have + int(length)
+            length = response.headers.get("Content-Length", "")
+            total = have + int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+            self._check(url, have if total is None else total)
             bar.total, bar.n = total, have
             bar.refresh()
             with self.part.open("r+b" if have else "wb") as file:
                 file.seek(have)
                 while block := response.read(CHUNK):
-                    try:
+                    self._check(url, file.tell() + len(block))
+                    with naming(self.part):
                         file.write(block)
-                    except OSError as error:
-                        raise OSError(error.errno, error.strerror, str(self.part)) from error
+                        file.flush()  # here, or closing the file would fail, and name no file
                     bar.update(len(block))
         return total is None or self._size() >= total
+
+    def _check(self, url: str, size: int) -> None:
+        """Stop before there is more than the official file has."""
+        if size > MOST[self.target.name]:
+            self.part.unlink(missing_ok=True)
+            raise GlowkitError(
+                self._by_hand(f"{url} has more than {MOST[self.target.name]:,} bytes, and so is not the official file")
+            )
 
     def _by_hand(self, why: str) -> str:
         """What went wrong, and how to get the file without us."""

@@ -6,6 +6,7 @@ that is there has a line for it. Each list may be absent; `check` says what that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from glowkit.celeba.alignment import EYES, check_size, crop, similarity
+from glowkit.celeba.alignment import EYES, FARTHEST, NEAREST, check_size, crop, similarity
 from glowkit.celeba.files import (
     ATTRIBUTE_FILE,
     IDENTITY_FILE,
@@ -49,6 +50,7 @@ LANDMARK_COLUMNS = [
 ]
 ABSENT = f"listed in {ATTRIBUTE_FILE} but absent"
 SPLITS = ("train", "valid", "test")  # as numbered in the partition file
+REACH = 1000  # distances of the eyes; no point of a face is that far from an eye
 
 
 def _signs(values: list[str]) -> list[bool]:
@@ -57,9 +59,17 @@ def _signs(values: list[str]) -> list[bool]:
 
 def _five_points(values: list[str]) -> list[float]:
     points = [float(value) for value in values]
-    if not np.isfinite(points).all() or points[:2] == points[2:4]:
+    apart = math.hypot(points[2] - points[0], points[3] - points[1])
+    near = all(abs(place - points[i % 2]) <= REACH * apart for i, place in enumerate(points))
+    if not (apart >= NEAREST and near and all(abs(place) <= FARTHEST for place in points)):
         raise ValueError
     return points
+
+
+def _person(values: list[str]) -> int:
+    if not -(2**63) <= (number := int(values[0])) < 2**63:
+        raise ValueError
+    return number
 
 
 def _split(values: list[str]) -> int:
@@ -150,8 +160,9 @@ def read(path: str | Path, kind: str | None = None, allow_cut: bool = False) -> 
     attributes, labels = [], {name: [] for name in sorted(images)}
     if ATTRIBUTE_FILE in lists:
         attributes, labels = table(lists[ATTRIBUTE_FILE], _signs, "1 or -1 for every attribute")
-    points = rows(LANDMARK_FILES[kind], _five_points, "five points x y with the eyes apart")
-    people = rows(IDENTITY_FILE, lambda values: int(values[0]), "a whole number", 1)
+    right = f"five points x y with the eyes apart, near each other and within {FARTHEST:,} pixels"
+    points = rows(LANDMARK_FILES[kind], _five_points, right)
+    people = rows(IDENTITY_FILE, _person, "a whole number of up to 64 bits", 1)
     splits = rows(PARTITION_FILE, _split, "0 (train), 1 (valid) or 2 (test)", 1)
 
     archives = {file.archive for file in (*images.values(), *lists.values())}

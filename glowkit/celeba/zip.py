@@ -1,21 +1,27 @@
-"""A zip that was cut short: its directory is gone, which is its end, but every whole file before the cut can be read.
+"""Zips, and what is left of one that was cut short, read within limits: a small zip can unpack to any size.
 
-Each file in a zip has a header of its own before its bytes (APPNOTE.TXT, 4.3.7), so they are found one after another.
+The directory of a zip is its end. Where that is gone, every whole file before the cut can still be read: each has a
+header of its own before its bytes (APPNOTE.TXT, 4.3.7), so they are found one after another.
 """
 
 from __future__ import annotations
 
+import io
 import struct
 import zipfile
 import zlib
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from glowkit.errors import GlowkitError
+
 HEADER = struct.Struct("<4s2xHH4xIIIHH")  # signature, flags, method, sum, packed and own length, of the name, of extras
 FILE, DIRECTORY, DESCRIPTOR = b"PK\3\4", b"PK\1\2", b"PK\7\10"  # signatures
 SIZE_FOLLOWS, UTF8 = 0x8, 0x800  # flags
 STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 ELSEWHERE = 0xFFFFFFFF  # in place of a length of four bytes
+MAX_DIRECTORY = 2**26  # bytes of headers and names: some 600,000 files; CelebA has 405,198 images
+PIECE = 2**16  # bytes read at a time
 
 
 class Member(NamedTuple):
@@ -27,14 +33,41 @@ class Member(NamedTuple):
     crc: int
 
 
+class WholeZip(zipfile.ZipFile):
+    """A zip with its directory. Raises zipfile.BadZipFile if that is damaged, GlowkitError if it is too large."""
+
+    cut = ""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(_InPieces(io.FileIO(path)))
+
+    def read(self, name: str, limit: int) -> bytes:
+        """Raises zipfile.BadZipFile, EOFError, zlib.error, RuntimeError (it is encrypted) or NotImplementedError if the
+        file is damaged, packed otherwise or longer than `limit` bytes."""
+        member = self.getinfo(name)
+        _check(member.compress_type, member.file_size, limit)
+        with self.open(member) as file:
+            return b"".join(iter(lambda: file.read(PIECE), b""))
+
+
+class _InPieces(io.BufferedReader):
+    """A zip that has its directory, which zipfile reads all at once, only if memory has room for it."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > MAX_DIRECTORY:
+            raise GlowkitError(f"{self.name}: its directory has {size:,} bytes; at most {MAX_DIRECTORY:,} are read")
+        return super().read(size)
+
+
 class CutZip:
-    """The whole files in a zip without a directory, to be read like those of a `zipfile.ZipFile`.
+    """The whole files in a zip without a directory, to be read like those of a `WholeZip`.
 
     `cut` says where the whole files end. Raises zipfile.BadZipFile if there are none.
     """
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
+        self.names: list[str] = []
         self.members: dict[str, Member] = {}
         with self.path.open("rb") as file:
             end = self._scan(file)
@@ -43,18 +76,19 @@ class CutZip:
         self.cut = f"{len(self.members):,} whole files, then {end}"
 
     def namelist(self) -> list[str]:
-        return list(self.members)
+        return self.names
 
-    def read(self, name: str) -> bytes:
-        """Raises zipfile.BadZipFile, zlib.error or NotImplementedError if the file is damaged or packed otherwise."""
+    def read(self, name: str, limit: int) -> bytes:
+        """Raises zipfile.BadZipFile, zlib.error or NotImplementedError if the file is damaged, packed otherwise or
+        longer than `limit` bytes."""
         member = self.members[name]
+        _check(member.method, member.length, limit)
         with self.path.open("rb") as file:
             file.seek(member.start)
             data = file.read(member.length)
         if member.method == DEFLATED:
-            data = zlib.decompress(data, -zlib.MAX_WBITS)
-        elif member.method != STORED:
-            raise NotImplementedError(f"compression method {member.method}")
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, limit + 1)
+            _check(member.method, len(data), limit)
         if zlib.crc32(data) != member.crc:
             raise zipfile.BadZipFile("bad CRC-32")
         return data
@@ -62,6 +96,8 @@ class CutZip:
     def _scan(self, file: BinaryIO) -> str:
         """Find the members. Returns what comes after the last."""
         size = self.path.stat().st_size
+        # Of what is unpacked only to see where it ends; pictures hardly grow.
+        unpacked, most, headers = 0, 2**31 + 8 * size, 0
         while True:
             head = file.read(HEADER.size)
             if len(head) < HEADER.size:
@@ -69,15 +105,21 @@ class CutZip:
             if not head.startswith(FILE):
                 return "its directory, which is cut" if head.startswith(DIRECTORY) else "damage"
             _, flags, method, crc, length, _, name_length, extra_length = HEADER.unpack(head)
+            headers += HEADER.size + name_length
+            if headers > MAX_DIRECTORY:
+                return f"more of them than the {MAX_DIRECTORY:,} bytes of headers and names that are read"
             start = file.tell() + name_length + extra_length
             name = file.read(name_length).decode("utf-8" if flags & UTF8 else "cp437", "replace")
             file.seek(start)
             said = length != ELSEWHERE and not (flags & SIZE_FOLLOWS and length == 0)
             if not said and method == DEFLATED:
                 try:
-                    length = _deflated_length(file)
+                    length, own = _deflated_lengths(file, most - unpacked)
                 except zlib.error:
                     return f"{name}, which is damaged"
+                unpacked += own
+                if unpacked > most:
+                    return f"{name}, which unpacks to too much"
             elif not said:
                 return f"{name}, whose header does not say how long it is"
             file.seek(start + length)
@@ -91,13 +133,22 @@ class CutZip:
             if file.tell() > size:
                 return f"{name}, which is cut"
             if not name.endswith("/"):
+                self.names.append(name)
                 self.members[name] = Member(start, length, method, crc)
 
 
-def _deflated_length(file: BinaryIO) -> int:
-    """Bytes from here on to where the deflated stream ends, or the file."""
-    stream, length = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    while not stream.eof and (piece := file.read(2**16)):
-        stream.decompress(piece)
+def _check(method: int, length: int, limit: int) -> None:
+    if method not in (STORED, DEFLATED):
+        raise NotImplementedError(f"compression method {method}; a zip of stored or deflated files is needed")
+    if length > limit:
+        raise zipfile.BadZipFile(f"longer than the {limit:,} bytes that are read")
+
+
+def _deflated_lengths(file: BinaryIO, most: int) -> tuple[int, int]:
+    """Bytes from here on to where the deflated stream ends, or the file, and how many it unpacks to, if not more than
+    `most`."""
+    stream, length, unpacked = zlib.decompressobj(-zlib.MAX_WBITS), 0, 0
+    while not stream.eof and unpacked <= most and (piece := file.read(PIECE)):
+        unpacked += len(stream.decompress(piece))
         length += len(piece) - len(stream.unused_data)
-    return length if stream.eof else ELSEWHERE
+    return (length if stream.eof else ELSEWHERE), unpacked

@@ -139,6 +139,8 @@ def factors(indices: int | slice | range | list[int] | np.ndarray, seed: int = 0
             "face indices must be a list of non-negative integers, e.g. faces.factors(range(10))"
         )
     index = index.astype(np.int64)
+    if not -(2**63) <= seed < 2**64:
+        raise GlowkitError(f"seed {seed}: give a whole number of up to 64 bits")
 
     def image(name: str) -> np.ndarray:
         return uniform(seed, index, name)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,9 @@ from glowkit.errors import GlowkitError
 from glowkit.faces.geometry import HALF_EYES
 from glowkit.faces.population import ATTRIBUTES, Factors, factors, uniform
 from glowkit.faces.rendering import render_similar
+from glowkit.files import scratch
 
+MAX_FACES = 1_000_000  # in a tree
 ALIGNED = (178, 218)  # width and height of CelebA's aligned images
 ALIGNED_EYES = ((69.5, 111.5), (108.5, 111.5))  # where they put the eyes, in pixels
 
@@ -50,30 +51,25 @@ def write_tree(out: str | os.PathLike, n: int, size: int = 64, seed: int = 0) ->
     Nothing is left behind if the writing fails. GlowkitError if `out` exists and is not an empty folder.
     """
     out = Path(out)
-    if n < 1:
-        raise GlowkitError(f"n = {n}: a tree needs at least one face")
+    if not 1 <= n <= MAX_FACES:
+        raise GlowkitError(f"n = {n}: a tree has 1 to {MAX_FACES:,} faces")
     if not 32 <= size <= 256:
         raise GlowkitError(f"size = {size} is outside 32 .. 256 pixels")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise GlowkitError(f"{out} exists and is not an empty folder; name a new one")
+    f = factors(range(n), seed)
     out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        _write(folder, n, max(1, -(-size // 64)), seed)
-        folder.chmod(0o755)
+    with scratch(out) as folder:
+        _write(folder, f, max(1, -(-size // 64)))
         if out.exists():
             out.rmdir()
         os.replace(folder, out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
     return out
 
 
-def _write(folder: Path, n: int, zoom: int, seed: int) -> None:
+def _write(folder: Path, f: Factors, zoom: int) -> None:
     """The tree's images and lists, into an existing folder."""
-    f = factors(range(n), seed)
-    names = [f"{i + 1:06d}.jpg" for i in range(n)]
+    names = [f"{i + 1:06d}.jpg" for i in range(len(f))]
     wild, aligned, boxes = [], [], []
     for kind in ("img_celeba", "img_align_celeba"):
         (folder / kind).mkdir()
@@ -101,7 +97,9 @@ def _write(folder: Path, n: int, zoom: int, seed: int) -> None:
 
 
 def _save(path: Path, picture: Tensor) -> None:
-    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(path, quality=95, subsampling=0)
+    data = io.BytesIO()  # Pillow would not say why a file cannot be written
+    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(data, "JPEG", quality=95, subsampling=0)
+    path.write_bytes(data.getvalue())
 
 
 def _list(path: Path, names: list[str], rows, header=()) -> None:
