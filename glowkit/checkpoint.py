@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
+from glowkit import fields, flow
 from glowkit.errors import GlowkitError
-from glowkit.files import replacing
+from glowkit.files import replacing, scratch
 from glowkit.flow import Glow, GlowConfig
 
 BUNDLED = Path(__file__).resolve().parents[1] / "data"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONTENT = {"data": fields.Text(), "model": fields.Table()}
+CONFIG_BYTES = 10**6  # of config.json, at most
 
 
 def folder_of(name: str | Path) -> Path:
@@ -29,25 +38,137 @@ def folder_of(name: str | Path) -> Path:
     )
 
 
-def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
-    """One safetensors file, whole or not at all."""
+# ------------------------------------------------------------------------------------------------------- tensors
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a stored tensor has to be; that floats are finite goes without saying.
+
+    A letter in `shape` stands for any length, the same wherever it is in the file. `rule` is a condition on the values
+    and `words` say it.
+    """
+
+    shape: tuple[int | str, ...]
+    dtypes: tuple[torch.dtype, ...]
+    rule: Callable[[Tensor], bool | Tensor] = lambda tensor: True
+    words: str = ""
+    optional: bool = False
+
+
+# By the last part of a tensor's name.
+RULES: dict[str, tuple[Callable[[Tensor], bool | Tensor], str]] = {
+    "permutation": (lambda t: torch.equal(t.sort().values, torch.arange(len(t))), "a permutation of its places"),
+    "sign": (lambda t: (t.abs() == 1).all(), "+1 or -1 everywhere"),
+    **dict.fromkeys(
+        ("exp_avg_sq", "running_var", "num_batches_tracked"), (lambda t: (t >= 0).all(), "nowhere negative")
+    ),
+}
+
+
+def forms_of(tensors: Mapping[str, Tensor], half: Callable[[Tensor], bool] = lambda tensor: False) -> dict[str, Form]:
+    """Tensors such as these, and float16 where `half` allows it."""
+    return {
+        name: Form(
+            tuple(tensor.shape),
+            (tensor.dtype, torch.float16) if half(tensor) else (tensor.dtype,),
+            *RULES.get(name.rpartition(".")[2], ()),
+        )
+        for name, tensor in tensors.items()
+    }
+
+
+def check_tensors(tensors: Mapping[str, Tensor], forms: Mapping[str, Form]) -> None:
+    """Raises GlowkitError for the first tensor that is not as `forms` says, that is missing or that is none of them."""
+    lengths: dict[str, int] = {}
+    for name, form in forms.items():
+        if name not in tensors:
+            if form.optional:
+                continue
+            raise GlowkitError(f"{name} is missing")
+        tensor = tensors[name]
+        if tensor.dtype not in form.dtypes:
+            raise GlowkitError(f"{name} is of {tensor.dtype}, not {form.dtypes[0]}")
+        shape = tuple(tensor.shape)
+        if len(shape) == len(form.shape):
+            for length, letter in zip(shape, form.shape, strict=True):
+                if isinstance(letter, str):
+                    lengths.setdefault(letter, length)
+        wanted = tuple(lengths.get(length, length) for length in form.shape)
+        if shape != wanted:
+            raise GlowkitError(f"{name} has the shape {shape}, not {wanted}".replace("'", ""))
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise GlowkitError(f"{name} is not finite everywhere")
+        if not form.rule(tensor):
+            raise GlowkitError(f"{name} is not {form.words}")
+    if unknown := sorted(set(tensors) - set(forms)):
+        raise GlowkitError(f"{unknown[0][:100]!r} is none of its tensors")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """One safetensors file, whole or not at all; not at all where a float is not finite."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata)
-        temporary.chmod(0o644)  # safetensors keeps its files to their owner
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise GlowkitError(f"{path}: not written, for {name} is not finite everywhere")
+    # safetensors writes to a temporary name of its own before it renames.
+    with scratch(path) as folder:
+        file = folder / path.name
+        try:
+            save_file(tensors, file, metadata)
+        except SafetensorError as error:
+            raise GlowkitError(f"{path}: not written: {error}") from None
+        file.chmod(0o644)  # safetensors keeps its files to their owner
+        os.replace(file, path)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file; an error names a file that is missing, cut short or foreign."""
     try:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
     except FileNotFoundError:
         raise GlowkitError(f"{path}: no such file; it should hold the tensors in safetensors format") from None
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, AttributeError) as error:  # the last for a dtype that torch has not
         raise GlowkitError(
             f"{path}: not a whole safetensors file ({error}); only that format is read, so write or copy it again"
         ) from None
+
+
+def read_about(
+    metadata: Mapping[str, str], key: str, kinds: Mapping[str, fields.Kind], optional: Iterable[str] = ()
+) -> dict[str, Any]:
+    """The JSON table under `key` of a file's metadata, with all that `kinds` names but for what is optional.
+
+    Raises GlowkitError, without the file's name.
+    """
+    try:
+        about = fields.from_json(metadata[key])
+    except KeyError:
+        raise GlowkitError(f"its metadata have no {key!r}") from None
+    except ValueError as error:
+        raise GlowkitError(f"its metadata {key!r} are no JSON: {error}") from None
+    fields.check(about, kinds, f"{key}.", set(kinds) - set(optional))
+    return about
+
+
+# --------------------------------------------------------------------------------------------------------- models
+
+
+def weights_hash(folder: Path) -> str:
+    """The SHA-256 sum of a model's weights, by which what was made from them knows them."""
+    try:
+        with open(folder / WEIGHTS, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise GlowkitError(f"{folder / WEIGHTS}: no such file; it should hold the weights of the model") from None
+
+
+def check_weights(folder: Path, made_from: str) -> None:
+    """Raises GlowkitError if the model in `folder` is not the one that something was made from."""
+    if made_from != weights_hash(folder):
+        raise GlowkitError(f"it was made from other weights than {WEIGHTS} holds")
 
 
 def save(model: Glow, folder: str | Path, data: str, half: bool = False) -> None:
@@ -80,23 +201,29 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Glow:
     folder = folder_of(name)
     _, config = _read_config(folder)
     tensors, _ = read_tensors(folder / WEIGHTS)
-    model = Glow(config)
     try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        what = " ".join(str(error).split())
-        raise GlowkitError(f"{folder / WEIGHTS}: not the weights of the Glow in {CONFIG}: {what[:200]}") from None
-    bad = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
-    if bad:
-        raise GlowkitError(f"{folder / WEIGHTS}: {bad[0]} is not finite everywhere; train again from an older state")
+        # Before a model is made that the weights could not fill.
+        if (held := sum(tensor.numel() for tensor in tensors.values())) < config.parameters:
+            raise GlowkitError(f"{held:,} numbers, of at least {config.parameters:,}")
+        model = Glow(config)
+        check_tensors(tensors, forms_of(model.state_dict(), half=lambda tensor: tensor.ndim == 4))
+    except GlowkitError as error:
+        raise GlowkitError(f"{folder / WEIGHTS}: not the weights of the Glow in {CONFIG}: {error}") from None
+    model.load_state_dict(tensors)
     return model.to(device).eval().requires_grad_(False)
 
 
 def _read_config(folder: Path) -> tuple[str, GlowConfig]:
     path = folder / CONFIG
     try:
-        content = json.loads(path.read_text())
-        return str(content["data"]), GlowConfig(**content["model"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        needs = f'"data", "model": {{{", ".join(GlowConfig().as_dict())}}}'
+        with path.open("rb") as file:
+            text = file.read(CONFIG_BYTES + 1)
+        if len(text) > CONFIG_BYTES:
+            raise ValueError(f"more than {CONFIG_BYTES:,} bytes")
+        content = fields.from_json(text)
+        fields.check(content, CONTENT, "", required=CONTENT)
+        fields.check(content["model"], flow.CONFIG, "model.", required=flow.CONFIG)
+        return content["data"], GlowConfig(**content["model"])
+    except ValueError as error:
+        needs = f'"data", "model": {{{", ".join(flow.CONFIG)}}}'
         raise GlowkitError(f"{path}: not the config of a Glow ({error}); it needs {needs}") from None

@@ -150,8 +150,10 @@ def train(config: Path, data: str | None, out: Path | None, resume: bool) -> Non
 def publish(run: Path, out: Path) -> None:
     """Put the averaged model of a training RUN in the folder OUT, its kernels rounded to 16 bits: half the size."""
     from glowkit import checkpoint
+    from glowkit.files import alone_in
 
-    checkpoint.save(checkpoint.load(run), out, checkpoint.data_of(run), half=True)
+    with alone_in(out):
+        checkpoint.save(checkpoint.load(run), out, checkpoint.data_of(run), half=True)
     click.echo(out)
 
 
@@ -198,8 +200,8 @@ def check_model(name: str, data: str | None, n: int) -> None:
 @app.command()
 @click.argument("config", type=Path, default="configs/bench64.toml")
 @click.option("--data", help="faces64 or the path of a CelebA tree, instead of the config's own.")
-@click.option("--steps", type=click.IntRange(0), help="How long to train, not as the config says; 0: not at all.")
-@click.option("--rounds", type=click.IntRange(1), default=20, help="How often to take each time.")
+@click.option("--steps", type=click.IntRange(0, 2**24), help="How long to train, not as the config says; 0: not.")
+@click.option("--rounds", type=click.IntRange(1, 10_000), default=20, help="How often to take each time.")
 @click.option("--peer/--no-peer", default=True, help="Beside it the Glow of normflows, where it is installed.")
 @click.option("--out", type=Path, help="Folder to keep the trainings in; run again, they go on from there.")
 @click.option("--json", "file", type=Path, help="All the numbers, in this file.")
@@ -215,15 +217,15 @@ def bench(
     if file:
         _check_folder(file)
     plan = training.read_config(config)
-    steps = plan.training.steps if steps is None else steps
-    plan = replace(plan, data=data or plan.data, training=replace(plan.training, steps=steps))
-    result = compare.run(plan, peer, rounds, out, tell=click.echo)
+    settings = replace(plan.training, steps=steps) if steps else plan.training
+    plan = replace(plan, data=data or plan.data, training=settings)
+    result = compare.run(plan, peer, rounds, out, tell=click.echo, train=steps != 0)
     _write_numbers(file, result)
 
 
 @app.command()
 @click.argument("config", type=Path, default="configs/bench64.toml")
-@click.option("--rounds", type=click.IntRange(1), default=5, help="How often to take each time.")
+@click.option("--rounds", type=click.IntRange(1, 10_000), default=5, help="How often to take each time.")
 @click.option("--json", "file", type=Path, help="All the numbers, in this file, and the picture beside it as .svg.")
 def cost(config: Path, rounds: int, file: Path | None) -> None:
     """Measure how the cost of a Glow grows with each side of its shape, about that of the file CONFIG."""

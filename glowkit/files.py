@@ -13,8 +13,14 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from glowkit.errors import GlowkitError
+
+LOCK = ".lock"
 HOST = socket.gethostname()
 _UNFINISHED = re.compile(rf"\..*\.(\d+)@{re.escape(HOST)}\.part(\..*)?")
 
@@ -62,6 +68,38 @@ def naming(path: str | Path) -> Iterator[None]:
         if not ours:
             raise
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error  # Pillow's may have a text alone
+
+
+@contextmanager
+def alone_in(folder: str | Path) -> Iterator[None]:
+    """Make `folder` and work in it; another process that wants to gets a line that names this one.
+
+    The lock ends with its process, however that ends. A folder that was made and stayed empty goes again.
+    """
+    folder = Path(folder)
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOCK
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        holder = ""
+        with suppress(OSError, UnicodeDecodeError):
+            holder = path.read_text()
+        raise GlowkitError(f"{folder}: in use by {holder or 'another process'}; let it end, or stop it") from None
+    try:
+        with naming(path):
+            since = datetime.now().astimezone().isoformat(" ", "seconds")
+            path.write_text(f"process {os.getpid()} on {HOST}, since {since}")
+        sweep(folder)
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is held: a process that waits for the old file sees that it is gone
+        lock.release()
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 @functools.cache  # once a process: a folder may hold hundreds of thousands of files

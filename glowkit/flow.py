@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from glowkit import fields
 from glowkit.errors import GlowkitError
 from glowkit.kernels import NetKernels, StepKernels, fold, fold_nets, matrices
 from glowkit.precision import exact_float32
@@ -30,6 +31,16 @@ ACTIVATIONS = {"relu": F.relu_, "capped": lambda h: F.hardtanh_(h, 0.0, 2.0)}
 AFFINE_BOUND = math.log(2.0)
 # The same for the scale of a level's prior, which only has to reach from one grey level to the whole range.
 PRIOR_BOUND = 4.0
+CONFIG = {
+    "image_size": fields.Whole(8, 256),
+    "levels": fields.Whole(1, 8),
+    "steps": fields.Whole(1, 256),
+    "width": fields.Whole(1, 4096),
+    "coupling": fields.OneOf(COUPLINGS),
+    "bits": fields.Whole(1, 8),
+    "activation": fields.OneOf(tuple(ACTIVATIONS)),
+}
+MOST_PARAMETERS = 10**9  # 20 bytes each in training: weight, gradient, two moments, average
 
 
 @dataclass(frozen=True)
@@ -50,20 +61,31 @@ class GlowConfig:
     activation: str = "relu"
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "levels", "steps", "width", "bits"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise GlowkitError(f"model.{name} = {value!r}: it must be a whole number of at least 1")
-        if not 8 <= self.image_size <= 256 or self.image_size % 2**self.levels:
+        fields.check(vars(self), CONFIG, "model.")
+        if self.image_size % 2**self.levels:
             raise GlowkitError(
                 f"model.image_size = {self.image_size}: with {self.levels} levels it must be a multiple of "
                 f"{2**self.levels} between 8 and 256"
             )
-        if self.bits > 8:
-            raise GlowkitError(f"model.bits = {self.bits}: images have 1 to 8 bits a channel")
-        for name, choices in (("coupling", COUPLINGS), ("activation", ACTIVATIONS)):
-            if getattr(self, name) not in choices:
-                raise GlowkitError(f"model.{name} = {getattr(self, name)!r}: it must be one of {', '.join(choices)}")
+        if self.parameters > MOST_PARAMETERS:
+            raise GlowkitError(
+                f"model.levels = {self.levels}, steps = {self.steps}, width = {self.width}: {self.parameters:,} "
+                f"parameters; there may be {MOST_PARAMETERS:,}, which take 20 GB to train"
+            )
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers such a Glow learns."""
+        total, c, w = 0, 3, self.width
+        for level in range(self.levels):
+            c = 4 * c
+            half, out = c // 2, c // 2 * (2 if self.coupling == "affine" else 1)
+            net = 9 * (c - half + 1) * w + w * w + 4 * w + 9 * (w + 1) * out + 2 * out
+            total += self.steps * (c * c + 3 * c + net)
+            last = level == self.levels - 1
+            total += 2 * c if last else (9 * (half + 1) + 2) * 2 * (c - half)
+            c = half
+        return total
 
     def as_dict(self) -> dict:
         return asdict(self)

@@ -16,11 +16,24 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from glowkit import checkpoint
+from glowkit import checkpoint, fields
 from glowkit.dataset import Dataset, open_dataset
 from glowkit.errors import GlowkitError
+from glowkit.files import alone_in
 
 FILE = "judge.safetensors"
+BATCH = 128  # images in a step of training
+# What a judge says of itself; `weights` is the SHA-256 sum of the model.safetensors beside which it was made.
+ABOUT = {
+    "attributes": fields.Names(),
+    "width": fields.Whole(1, 256),
+    "scores": fields.Table(),
+    "weights": fields.Text(),
+}
+SCORE = {
+    **dict.fromkeys(("accuracy", "sensitivity", "specificity", "auc"), fields.Real(0, 1)),
+    **dict.fromkeys(("n", "positives"), fields.Whole(1, 2**40)),
+}
 
 
 class Judge(nn.Module):
@@ -71,33 +84,42 @@ def make(name: str | Path, data: str | Path | None = None, n: int = 20_000, epoc
 
     Training images are mirrored, blurred a little and made noisy at random; the last two since decoded pictures are.
     """
-    folder, model = checkpoint.folder_of(name), checkpoint.load(name)
-    data = str(data or checkpoint.data_of(name))
-    dataset = open_dataset(data, size=model.config.image_size)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        judge = Judge(list(dataset.attributes))
-        _fit(judge, dataset, dataset.subset("train")[-n:], epochs)
-    judge.eval()
-    test = dataset.subset("test")
-    judge.scores = _scores(judge, dataset, test)
-    about = {"attributes": judge.attributes, "width": judge.width, "scores": judge.scores}
-    half = {key: t.half() if t.ndim > 1 else t for key, t in judge.state_dict().items()}
-    checkpoint.write_tensors(folder / FILE, half, {"judge": json.dumps(about)})
-    return folder / FILE
+    folder = checkpoint.folder_of(name)
+    with alone_in(folder):
+        model, weights = checkpoint.load(folder), checkpoint.weights_hash(folder)
+        dataset = open_dataset(str(data or checkpoint.data_of(folder)), size=model.config.image_size)
+        training, test = dataset.subset("train")[-n:], dataset.subset("test")
+        if not len(test):
+            raise GlowkitError(f"{dataset.name}: no images in the test split, which a judge needs to be scored")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            judge = Judge(list(dataset.attributes))
+            _fit(judge, dataset, training, epochs)
+        judge.eval()
+        about = {
+            "attributes": judge.attributes,
+            "width": judge.width,
+            "scores": _scores(judge, dataset, test),
+            "weights": weights,
+        }
+        half = {key: t.half() if t.ndim > 1 else t for key, t in judge.state_dict().items()}
+        checkpoint.write_tensors(folder / FILE, half, {"judge": json.dumps(about)})
+        return folder / FILE
 
 
-def _fit(judge: Judge, dataset: Dataset, indices: np.ndarray, epochs: int, batch: int = 128) -> None:
+def _fit(judge: Judge, dataset: Dataset, indices: np.ndarray, epochs: int) -> None:
+    if len(indices) < BATCH:
+        raise GlowkitError(f"{dataset.name}: {len(indices)} training images, a judge needs {BATCH} at least")
     labels = torch.from_numpy(np.asarray(dataset.labels, bool)[indices]).float()
-    steps = epochs * (len(indices) // batch)
+    steps = epochs * (len(indices) // BATCH)
     optimiser = torch.optim.AdamW(judge.parameters(), 3e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
     judge.train()
     with tqdm(total=steps, desc="judge", unit="step") as bar:
         for _ in range(epochs):
             order = torch.randperm(len(indices))
-            for k in range(len(indices) // batch):
-                where = order[k * batch : (k + 1) * batch]
+            for k in range(len(indices) // BATCH):
+                where = order[k * BATCH : (k + 1) * BATCH]
                 x = _worn(dataset.images(indices[where.numpy()]).float() / 255)
                 loss = F.binary_cross_entropy_with_logits(judge.logits(x), labels[where])
                 optimiser.zero_grad()
@@ -137,15 +159,21 @@ def _scores(judge: Judge, dataset: Dataset, indices: np.ndarray) -> dict[str, di
 
 def open_judge(name: str | Path) -> Judge:
     """The judge of a bundled name ("faces64") or of a model's folder."""
-    path = checkpoint.folder_of(name) / FILE
+    folder = checkpoint.folder_of(name)
+    path = folder / FILE
     if not path.exists():
         raise GlowkitError(f"{path}: no judge there yet; make it with `glowkit judge {name}`")
     tensors, metadata = checkpoint.read_tensors(path)
     try:
-        about = json.loads(metadata["judge"])
+        about = checkpoint.read_about(metadata, "judge", ABOUT)
+        checkpoint.check_weights(folder, about["weights"])
+        fields.check(about["scores"], dict.fromkeys(about["attributes"], fields.Table()), "scores.")
+        for attribute, scores in about["scores"].items():
+            fields.check(scores, SCORE, f"scores.{attribute}.", required=SCORE)
         judge = Judge(about["attributes"], about["width"])
-        judge.load_state_dict(tensors)
-    except (KeyError, json.JSONDecodeError, RuntimeError) as error:
-        raise GlowkitError(f"{path}: not a judge ({error}); make it again with `glowkit judge {name}`") from None
+        checkpoint.check_tensors(tensors, checkpoint.forms_of(judge.state_dict(), half=lambda tensor: tensor.ndim > 1))
+    except GlowkitError as error:
+        raise GlowkitError(f"{path}: not a judge of this model ({error}); make it: `glowkit judge {name}`") from None
+    judge.load_state_dict(tensors)
     judge.scores = about["scores"]
     return judge.eval().requires_grad_(False)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,25 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from glowkit import checkpoint, distributed
+from glowkit import checkpoint, distributed, fields
+from glowkit.checkpoint import Form
 from glowkit.dataset import Dataset, open_dataset
 from glowkit.errors import GlowkitError
-from glowkit.flow import Glow
+from glowkit.files import alone_in
+from glowkit.flow import Glow, GlowConfig
 from glowkit.moments import ClassSums
 
 FILE = "study.safetensors"
 SPACES = ("latent", "pixel")
 BATCH = 64  # images encoded at a time
+# What a study says of itself; `weights` is the SHA-256 sum of the model.safetensors that it was made with.
+ABOUT = {
+    "attributes": fields.Names(),
+    "n": fields.Whole(1, 2**40),
+    "data": fields.Text(),
+    "seed": fields.Whole(0, fields.SEED),
+    "weights": fields.Text(),
+}
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,11 @@ class Study:
 
     def _class_mean(self, mean: np.ndarray, class_means: np.ndarray, attribute: str, positive: bool) -> np.ndarray:
         i = self.index(attribute)
+        if not 0 < self.counts[i] < self.n:
+            raise GlowkitError(
+                f"attribute {attribute!r}: {self.counts[i]:,.0f} of the {self.n:,} images that {self.name} was studied "
+                "with have it; it takes some with and some without"
+            )
         if positive:
             return class_means[i].astype(np.float32)
         p = self.counts[i] / self.n
@@ -107,35 +123,67 @@ def make(
     The data set is the one the model was trained on unless `data` names another. Under torchrun the processes share
     the images, and the first writes.
     """
-    folder, model = checkpoint.folder_of(name), checkpoint.load(name, "cuda" if torch.cuda.is_available() else "cpu")
-    data = str(data or checkpoint.data_of(name))
-    dataset = open_dataset(data, size=model.config.image_size)
-    training, test = dataset.subset("train")[:n], dataset.subset("test")[:held_out]
-    if not len(training) or not len(test):
-        raise GlowkitError(
-            f"{dataset.name}: a study needs training and test images, there are {len(training)} and {len(test)}"
-        )
-    half = halves(dataset, test)
-    sums = class_sums(model, dataset, training)
-    tensors = project(model, dataset, test, sums, half, seed)
-    tensors["along_mean"] = sides(model, dataset, test, half, tensors["half.mean"], seed)
-    if distributed.rank() > 0:
+    folder = checkpoint.folder_of(name)
+    lead = distributed.rank() == 0
+    with alone_in(folder) if lead else nullcontext():
+        model = checkpoint.load(folder, "cuda" if torch.cuda.is_available() else "cpu")
+        weights = checkpoint.weights_hash(folder)
+        data = str(data or checkpoint.data_of(folder))
+        dataset = open_dataset(data, size=model.config.image_size)
+        training, test = dataset.subset("train")[:n], dataset.subset("test")[:held_out]
+        if not len(training) or not len(test):
+            raise GlowkitError(
+                f"{dataset.name}: a study needs training and test images, there are {len(training)} and {len(test)}"
+            )
+        dataset = varied(dataset, training)
+        about = {
+            "attributes": dataset.attributes,
+            "n": len(training),
+            "data": data,
+            "seed": seed,
+            "weights": weights,
+        }
+        fields.check(about, ABOUT, "")
+        half = halves(dataset, test)
+        sums = class_sums(model, dataset, training)
+        tensors = project(model, dataset, test, sums, half, seed)
+        tensors["along_mean"] = sides(model, dataset, test, half, tensors["half.mean"], seed)
+        if not lead:
+            return folder / FILE
+        for space in SPACES:
+            tensors[f"{space}.mean"] = sums[space].mean()
+            tensors[f"{space}.class_mean"] = sums[space].class_mean()
+        tensors["counts"] = sums["latent"].class_count()
+        tensors["variance"] = sums["latent"].variance()
+        tensors["reliability"] = sums["latent"].reliability()
+        tensors["half"] = half.to(torch.uint8)
+        tensors["held_out"] = torch.from_numpy(test.astype(np.int64))
+        tensors["labels"] = _labels(dataset)[test]
+        if dataset.identities is not None:
+            tensors["identities"] = torch.from_numpy(dataset.identities[test].astype(np.int64))
+        tensors = {k: t.float() if t.dtype == torch.float64 else t for k, t in tensors.items()}
+        checkpoint.write_tensors(folder / FILE, tensors, {"study": json.dumps(about)})
         return folder / FILE
-    for space in SPACES:
-        tensors[f"{space}.mean"] = sums[space].mean()
-        tensors[f"{space}.class_mean"] = sums[space].class_mean()
-    tensors["counts"] = sums["latent"].class_count()
-    tensors["variance"] = sums["latent"].variance()
-    tensors["reliability"] = sums["latent"].reliability()
-    tensors["half"] = half.to(torch.uint8)
-    tensors["held_out"] = torch.from_numpy(test.astype(np.int64))
-    tensors["labels"] = _labels(dataset)[test]
-    if dataset.identities is not None:
-        tensors["identities"] = torch.from_numpy(dataset.identities[test].astype(np.int64))
-    tensors = {k: t.float() if t.dtype == torch.float64 else t for k, t in tensors.items()}
-    about = {"attributes": dataset.attributes, "n": len(training), "data": data, "seed": seed}
-    checkpoint.write_tensors(folder / FILE, tensors, {"study": json.dumps(about)})
-    return folder / FILE
+
+
+def varied(dataset: Dataset, training: np.ndarray) -> Dataset:
+    """`dataset` with the attributes of which a study can say something: those that some images of `training` have and
+    some have not, in both of its halves. Of the others a line tells how many have them.
+    """
+    labels = _labels(dataset)[training]
+    halves = [labels[half] for half in (training % 2 == 0, training % 2 == 1)]
+    there = torch.stack([half.any(0) & ~half.all(0) for half in halves]).all(0).numpy()
+    if not there.all() and distributed.rank() == 0:
+        counts = labels.sum(0).tolist()
+        left = [f"{dataset.attributes[i]} ({counts[i]:,})" for i in np.flatnonzero(~there)]
+        tqdm.write(
+            f"{dataset.name}: left out of the study, for too few of the {len(training):,} training images have them or "
+            f"have them not: {', '.join(left)}"
+        )
+    if not there.any():
+        raise GlowkitError(f"{dataset.name}: no attribute that some training images have and some have not")
+    attributes = [name for name, kept in zip(dataset.attributes, there, strict=True) if kept]
+    return replace(dataset, attributes=attributes, labels=np.asarray(dataset.labels, bool)[:, there])
 
 
 def class_sums(model: Glow, dataset: Dataset, indices: np.ndarray) -> dict[str, ClassSums]:
@@ -209,34 +257,59 @@ def open_study(name: str | Path) -> Study:
     if not path.exists():
         raise GlowkitError(f"{path}: no study there yet; make it with `glowkit study {name}`")
     tensors, metadata = checkpoint.read_tensors(path)
-    arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
     try:
-        about = json.loads(metadata["study"])
-        return Study(
-            name=folder.name,
-            data=about["data"],
-            attributes=about["attributes"],
-            n=about["n"],
-            counts=arrays["counts"],
-            mean=arrays["latent.mean"],
-            variance=arrays["variance"],
-            pixel_mean=arrays["pixel.mean"],
-            held_out=arrays["held_out"],
-            labels=arrays["labels"],
-            identities=arrays.get("identities"),
-            halves=arrays["half"],
-            half_means=arrays["half.mean"],
-            along_mean=arrays["along_mean"],
-            norms={key: arrays[f"norms.{key}"] for key in ("centres", "noise")},
-            projections={
-                space: {kind: arrays[f"projection.{space}.{kind}"] for kind in ("opposite", "zero")} for space in SPACES
-            },
-            _class_means=arrays["latent.class_mean"],
-            _pixel_class_means=arrays["pixel.class_mean"],
-            _reliability=arrays["reliability"],
-        )
-    except (KeyError, json.JSONDecodeError) as error:
-        raise GlowkitError(f"{path}: not a study ({error}); make it again with `glowkit study {name}`") from None
+        about = checkpoint.read_about(metadata, "study", ABOUT)
+        checkpoint.check_weights(folder, about["weights"])
+        checkpoint.check_tensors(tensors, forms(about, checkpoint.config_of(folder)))
+    except GlowkitError as error:
+        raise GlowkitError(f"{path}: not a study of this model ({error}); make it: `glowkit study {name}`") from None
+    arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
+    return Study(
+        name=folder.name,
+        data=about["data"],
+        attributes=about["attributes"],
+        n=about["n"],
+        counts=arrays["counts"],
+        mean=arrays["latent.mean"],
+        variance=arrays["variance"],
+        pixel_mean=arrays["pixel.mean"],
+        held_out=arrays["held_out"],
+        labels=arrays["labels"],
+        identities=arrays.get("identities"),
+        halves=arrays["half"],
+        half_means=arrays["half.mean"],
+        along_mean=arrays["along_mean"],
+        norms={key: arrays[f"norms.{key}"] for key in ("centres", "noise")},
+        projections={
+            space: {kind: arrays[f"projection.{space}.{kind}"] for kind in ("opposite", "zero")} for space in SPACES
+        },
+        _class_means=arrays["latent.class_mean"],
+        _pixel_class_means=arrays["pixel.class_mean"],
+        _reliability=arrays["reliability"],
+    )
+
+
+def forms(about: dict, config: GlowConfig) -> dict[str, Form]:
+    """What the tensors of a study have to be; m is how many images were held out."""
+    a, d, n, levels = len(about["attributes"]), 3 * config.image_size**2, about["n"], config.levels
+    single, half, whole = (torch.float32,), (torch.float16,), (torch.int64,)
+    positive = (lambda t: (t >= 0).all(), "nowhere negative")
+    found = {
+        "counts": Form((a,), single, lambda t: ((t >= 0) & (t <= n) & (t == t.round())).all(), f"counts from 0 to {n}"),
+        "variance": Form((d,), single, *positive),
+        "reliability": Form((a,), single, lambda t: (t.abs() < 1.001).all(), "cosines"),
+        "held_out": Form(("m",), whole, *positive),
+        "labels": Form(("m", a), (torch.bool,)),
+        "identities": Form(("m",), whole, optional=True),
+        "half": Form(("m",), (torch.uint8,), lambda t: (t < 2).all(), "0 or 1 everywhere"),
+        "half.mean": Form((2, d), single),
+        "along_mean": Form(("m",), single),
+    }
+    for space in SPACES:
+        found[f"{space}.mean"] = Form((d,), single)
+        found[f"{space}.class_mean"] = Form((a, d), half)
+        found |= {f"projection.{space}.{kind}": Form(("m", a), single) for kind in ("opposite", "zero")}
+    return found | {f"norms.{key}": Form(("m", levels), single, *positive) for key in ("centres", "noise")}
 
 
 def _labels(dataset: Dataset) -> Tensor:

@@ -7,12 +7,14 @@ drawn for the whole batch, of which each process takes its share: their number c
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
 import tomllib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +24,19 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from glowkit import checkpoint, distributed, memory
+from glowkit import checkpoint, distributed, fields, flow, memory
 from glowkit.dataset import MEMORY_LIMIT, Dataset, open_dataset
 from glowkit.errors import GlowkitError
-from glowkit.files import replacing
+from glowkit.files import alone_in, naming, replacing
 from glowkit.flow import Glow, GlowConfig
 from glowkit.precision import compute_dtype
 
 STATE, LOG = "state.safetensors", "log.jsonl"
-# What a resumed run may change: its length (before the learning rate begins to fall), what its steps keep in memory,
+# What a resumed run may change, and says that it did: its length, how fast it learns, what its steps keep in memory,
 # and how it is watched.
-FREE = ("steps", "memory", "log_every", "checkpoint_every", "held_out")
+FREE = ("steps", "learning_rate", "warmup", "clip", "memory", "log_every", "checkpoint_every", "held_out")
+SAMPLES = 16  # training images whose pixels tell a data set from others
+MOST_STEPS = 2**24  # Adam counts them in float32
 # The gradient is off by some ten times as much as the steps undone are (`memory.inversion_error`): by as much, at this
 # limit, as computing in bfloat16 puts it off anyway.
 INVERSION_LIMIT = 0.005
@@ -56,6 +60,38 @@ class Settings:
     checkpoint_every: int = 500  # steps; held-out bits/dim are measured then too
     held_out: int = 512  # images of the validation split that this is measured on
 
+    def __post_init__(self) -> None:
+        fields.check(vars(self), SETTINGS, "training.")
+
+
+SETTINGS = {
+    **dict.fromkeys(("steps", "warmup", "log_every", "checkpoint_every", "held_out"), fields.Whole(1, MOST_STEPS)),
+    "batch": fields.Whole(1, 2**16),
+    "learning_rate": fields.Real(1e-12, 10),
+    "decay": fields.Real(1e-9, 1),
+    "clip": fields.Real(1e-12, 1e12),
+    "average": fields.Real(0, 1),
+    "flip": fields.Flag(),
+    "memory": fields.OneOf(tuple(memory.CHAINS)),
+    "seed": fields.Whole(0, fields.SEED),
+}
+CONFIG = {"data": fields.Text(), "model": fields.Table(), "training": fields.Table()}
+# What a state says of itself: how the run was set, on what, and where its last steps were taken. States of earlier
+# versions lack the last two.
+ABOUT = {
+    "step": fields.Whole(1, MOST_STEPS),
+    "config": fields.Table(),
+    "data": fields.Table(),
+    "machine": fields.Table(),
+}
+DATA = {"name": fields.Text(), "images": fields.Whole(1, 2**40), "sha256": fields.Text()}
+MACHINE = {
+    "processes": fields.Whole(1, 2**20),
+    "device": fields.Text(),
+    "threads": fields.Whole(1, 2**20),
+    "torch": fields.Text(),
+}
+
 
 @dataclass(frozen=True)
 class Config:
@@ -77,34 +113,18 @@ def read_config(path: str | Path) -> Config:
         content = tomllib.loads(path.read_text())
     except FileNotFoundError:
         raise GlowkitError(f"{path}: no such file; configs/faces64.toml is an example of a config") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # whatever is not TOML, or not text, or a number of 5,000 digits
         raise GlowkitError(f"{path}: not a TOML file: {error}") from None
-    unknown = set(content) - {"data", "model", "training"}
-    if unknown:
-        raise GlowkitError(f"{path}: unknown key {min(unknown)}; a config has data, [model] and [training]")
-    model = _checked(GlowConfig, content.get("model", {}), f"{path}: [model]")
-    training = _checked(Settings, content.get("training", {}), f"{path}: [training]")
-    if training.memory not in memory.CHAINS:
-        choices = ", ".join(memory.CHAINS)
-        raise GlowkitError(f"{path}: [training] memory = {training.memory!r}: it must be one of {choices}")
+    try:
+        fields.check(content, CONFIG, "")
+        fields.check(content.get("model", {}), flow.CONFIG, "model.")
+        fields.check(content.get("training", {}), SETTINGS, "training.")
+        model, training = GlowConfig(**content.get("model", {})), Settings(**content.get("training", {}))
+    except GlowkitError as error:
+        raise GlowkitError(f"{path}: {error}") from None
     if training.checkpoint_every % training.log_every:
-        raise GlowkitError(f"{path}: [training] checkpoint_every must be a multiple of log_every")
+        raise GlowkitError(f"{path}: training.checkpoint_every must be a multiple of log_every")
     return Config(model, training, content.get("data", "faces64"), path)
-
-
-def _checked(kind: type, values: dict, where: str):
-    """kind(**values), with a line for an unknown name, a wrong type or a value that is not positive."""
-    defaults = {f.name: f.default for f in fields(kind)}
-    for name, value in values.items():
-        if name not in defaults:
-            raise GlowkitError(f"{where} {name}: no such setting; there are {', '.join(defaults)}")
-        expected = type(defaults[name])
-        allowed = (int, float) if expected is float else (expected,)
-        if type(value) not in allowed:
-            raise GlowkitError(f"{where} {name} = {value!r}: it must be of type {expected.__name__}")
-        if expected in (int, float) and name != "seed" and value <= 0:
-            raise GlowkitError(f"{where} {name} = {value!r}: it must be positive")
-    return kind(**values)
 
 
 # ------------------------------------------------------------------------------------------------------ one step
@@ -175,15 +195,29 @@ class Trainer:
         s = self.settings
         return s.learning_rate * min(1, (self.step + 1) / s.warmup, (s.steps - self.step) / (s.decay * s.steps))
 
-    def _stop(self, v: Tensor) -> None:
+    @torch.no_grad()
+    def check(self, x: Tensor) -> None:
+        """Raises GlowkitError if a run could not go on from here: before a checkpoint is written.
+
+        A step watches over the loss before it, and may itself be what was too long. x (B, 3, H, W): a batch.
+        """
+        v = distributed.share(self.model.dequantise(x))
+        with self.model.computing_in(compute_dtype(self.device)):
+            if not self.model.log_prob_of(*self.model(v)).isfinite().all():
+                self._stop(v)
+        for name, tensor in self.tensors().items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                self._stop(v, name)
+
+    def _stop(self, v: Tensor, culprit: str | None = None) -> None:
         """The guard: names the first layer at fault, and leaves weights, optimiser and average as they were."""
-        layer = self.model.first_nonfinite(v)
+        layer = culprit or self.model.first_nonfinite(v)
         if layer is None:
             named = self.parameters.items()
             layer = next((n for n, p in named if p.grad is not None and not p.grad.isfinite().all()), "the loss")
         raise GlowkitError(
-            f"step {self.step}: the loss is not finite, first at {layer}; "
-            "lower training.learning_rate or training.clip and resume from the last checkpoint"
+            f"step {self.step}: not finite any more, first at {layer}; "
+            "lower training.learning_rate or training.clip and go on from the last checkpoint with --resume"
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -195,10 +229,30 @@ class Trainer:
                 state[f"optimiser.{name}.{key}"] = tensor
         return state
 
+    def forms(self, step: int) -> dict[str, checkpoint.Form]:
+        """What `tensors` has to be after `step` steps."""
+        of_model = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        of_average = {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
+        moments = {
+            f"optimiser.{name}.{key}": parameter
+            for name, parameter in self.parameters.items()
+            for key in ("exp_avg", "exp_avg_sq")
+        }
+        found = checkpoint.forms_of(of_model | of_average | moments)
+        taken = (lambda count: count == step, f"{step}, the step of the state")
+        found["average.n_averaged"] = checkpoint.Form((), (torch.int64,), *taken)
+        for name in self.parameters:
+            found[f"optimiser.{name}.step"] = checkpoint.Form((), (torch.float32,), *taken)
+        return found
+
     def load_tensors(self, state: dict[str, Tensor], step: int) -> None:
+        """Go on from `tensors` as they were after `step` steps. Raises GlowkitError if they are anything else."""
+
         def part(prefix: str) -> dict[str, Tensor]:
             return {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
 
+        # Adam writes to its moments without a look at their size.
+        checkpoint.check_tensors(state, self.forms(step))
         self.model.load_state_dict(part("model."))
         self.average.load_state_dict(part("average."))
         for name, parameter in self.parameters.items():
@@ -284,112 +338,231 @@ def train(
         )
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     config = replace(config, data=str(data or config.data))
-    with distributed.first_here():
-        dataset = open_dataset(config.data, size=config.model.image_size)
-        indices = dataset.subset("train")
-        if len(indices) < settings.batch:
-            raise GlowkitError(
-                f"{dataset.name}: {len(indices)} training images, fewer than a batch of {settings.batch}"
-            )
-        images = training_images(dataset, indices, device)
-        held_out = dataset.subset("valid")[: settings.held_out if lead else 0]
-        held_out = load_images(dataset, held_out, "held-out images").to(device)
+    with alone_in(path) if lead else nullcontext():
+        with distributed.first_here():
+            dataset = open_dataset(config.data, size=config.model.image_size)
+            indices = dataset.subset("train")
+            if len(indices) < settings.batch:
+                raise GlowkitError(
+                    f"{dataset.name}: {len(indices)} training images, fewer than a batch of {settings.batch}"
+                )
+            images = training_images(dataset, indices, device)
+            held_out = dataset.subset("valid")[: settings.held_out if lead else 0]
+            held_out = load_images(dataset, held_out, "held-out images").to(device)
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        model = Glow(config.model).to(device)
-    resumed = (path / STATE).exists()
-    if lead and not resumed:
-        initialise(model, images, len(indices), settings.seed)
-    trainer = Trainer(model, settings)
-    if resumed:
-        _resume(trainer, path, config)
-    if lead:
-        path.mkdir(parents=True, exist_ok=True)
-        _truncate_log(path / LOG, trainer.step)
-        precision = str(compute_dtype(device) or torch.float32).removeprefix("torch.")
-        print(
-            f"{path.name}: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, D = {model.dim}, "
-            f"{len(indices)} images, {processes} x {device.type}, coupling nets in {precision}"
-        )
-    _run(trainer, images, len(indices), held_out, path, config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            model = Glow(config.model).to(device)
+        resumed = (path / STATE).exists()
+        if lead and not resumed:
+            initialise(model, images, len(indices), settings.seed)
+        trainer = Trainer(model, settings)
+        run = Run(trainer, images, len(indices), held_out, path, config, fingerprint(dataset, indices, images))
+        notes = run.resume() if resumed else []
+        if lead:
+            _truncate_log(path / LOG, trainer.step)
+            precision = str(compute_dtype(device) or torch.float32).removeprefix("torch.")
+            print(
+                f"{path.name}: {config.model.parameters / 1e6:.2f} M parameters, D = {model.dim}, "
+                f"{len(indices)} images, {processes} x {device.type}, coupling nets in {precision}"
+            )
+            for note in notes:
+                print(f"{path.name}: from step {trainer.step} on, {note}")
+                _log(path / LOG, {"step": trainer.step, "note": note})
+            if trainer.step == settings.steps:
+                print(f"{path.name}: its {settings.steps} steps are done, and its model is there")
+        run.go_on()
     return path
 
 
-def _run(
-    trainer: Trainer, images: Callable[[Tensor], Tensor], n: int, held_out: Tensor, path: Path, config: Config
-) -> None:
-    settings, lead, losses, since = config.training, distributed.rank() == 0, [], time.perf_counter()
-    bar = tqdm(total=settings.steps, initial=trainer.step, unit="step", desc=path.name, disable=not lead)
+def fingerprint(dataset: Dataset, indices: np.ndarray, images: Callable[[Tensor], Tensor]) -> dict:
+    """What tells the training images at `indices` from others, wherever they lie: how many, and a hash of some."""
+    some = torch.linspace(0, len(indices) - 1, SAMPLES).long()
+    digest = hashlib.sha256(np.ascontiguousarray(indices, np.int64).tobytes())
+    digest.update(images(some).cpu().numpy().tobytes())
+    return {"name": dataset.name, "images": len(indices), "sha256": digest.hexdigest()}
+
+
+@dataclass
+class Run:
+    """A run in its folder `path`: a trainer, `n` training images and where they come from, held-out ones (m, ...)."""
+
+    trainer: Trainer
+    images: Callable[[Tensor], Tensor]
+    n: int
+    held_out: Tensor
+    path: Path
+    config: Config
+    data: dict
+
+    def go_on(self) -> None:
+        """Train to the end, with a checkpoint now and then."""
+        trainer, settings, path = self.trainer, self.config.training, self.path
+        lead, losses, since = distributed.rank() == 0, [], time.perf_counter()
+        bar = tqdm(total=settings.steps, initial=trainer.step, unit="step", desc=path.name, disable=not lead)
+        try:
+            while trainer.step < settings.steps:
+                x = self.images(batch_indices(trainer.step, self.n, settings))
+                losses.append(trainer(x))
+                bar.update()
+                at_checkpoint = trainer.step % settings.checkpoint_every == 0 or trainer.step == settings.steps
+                if at_checkpoint and lead:
+                    trainer.check(x)
+                if trainer.step % settings.log_every == 0 or at_checkpoint:
+                    bits = torch.stack(losses).double().mean() / distributed.size()
+                    distributed.add_up(bits)
+                    seconds = time.perf_counter() - since
+                    line = {
+                        "step": trainer.step,
+                        "bits_per_dim": float(bits),
+                        "images_per_s": round(len(losses) * settings.batch / seconds, 1),
+                        "seconds": round(seconds, 1),
+                    }
+                    if at_checkpoint and len(self.held_out):
+                        line["held_out_bits_per_dim"] = held_out_bits(trainer.average.module, self.held_out)
+                    if lead:
+                        _log(path / LOG, line)
+                    bar.set_postfix({k: f"{v:.3f}" for k, v in line.items() if k.endswith(("dim", "_s"))})
+                    losses, since = [], time.perf_counter()
+                if at_checkpoint and lead:
+                    self.save()
+        except KeyboardInterrupt:
+            raise GlowkitError(
+                f"{path}: stopped at step {trainer.step}; --resume goes on from its checkpoint"
+            ) from None
+        finally:
+            bar.close()
+
+    def save(self) -> None:
+        about = {"config": self.config.as_dict(), "data": self.data, "machine": self._machine()}
+        save_state(self.trainer, self.path / STATE, about)
+        checkpoint.save(self.trainer.average.module, self.path, self.config.data)
+
+    def resume(self) -> list[str]:
+        """Go on from the folder's state; returns what is not as it was, a line each.
+
+        Raises GlowkitError for a state that is damaged, or one of another model, on other images, or further on.
+        """
+        path, config = self.path / STATE, self.config
+        tensors, about = read_state(path)
+        try:
+            fields.check(about["config"], CONFIG, "config.", required=CONFIG)
+            fields.check(about["config"]["model"], flow.CONFIG, "config.model.", required=flow.CONFIG)
+            fields.check(about["config"]["training"], SETTINGS, "config.training.", required=SETTINGS)
+            for name, kinds in (("data", DATA), ("machine", MACHINE)):
+                if name in about:
+                    fields.check(about[name], kinds, f"{name}.", required=kinds)
+        except GlowkitError as error:
+            raise GlowkitError(f"{path}: not the state of a training run ({error}); give another --out") from None
+        saved, wanted = about["config"], config.as_dict()
+        changes = [
+            (part, name, value, saved[part][name])
+            for part in ("model", "training")
+            for name, value in wanted[part].items()
+            if saved[part][name] != value
+        ]
+        for part, name, now, before in changes:
+            if name not in FREE or part == "model":
+                raise GlowkitError(
+                    f"{config.path}: {part}.{name} = {now}, but {self.path} was trained with {before}; "
+                    "set it back or give another --out"
+                )
+        if config.training.steps < about["step"]:
+            raise GlowkitError(
+                f"{config.path}: training.steps = {config.training.steps}, but {self.path} has done {about['step']}; "
+                "give as many at least, or another --out"
+            )
+        notes = [f"{name} = {now}, before {before}" for _, name, now, before in changes]
+        notes += _off_schedule(Settings(**saved["training"]), config.training, about["step"])
+        notes += self._other_data(about.get("data"))
+        notes += self._other_machine(about.get("machine"))
+        try:
+            self.trainer.load_tensors(tensors, about["step"])
+        except GlowkitError as error:
+            raise GlowkitError(
+                f"{path}: not the state of this run ({error}); put a copy of it in its place, or give another --out"
+            ) from None
+        if distributed.rank() == 0:
+            # The model may be missing, or older than the state: a kill can fall between the two.
+            checkpoint.save(self.trainer.average.module, self.path, config.data)
+        return notes
+
+    def _other_data(self, before: dict | None) -> list[str]:
+        if before is None:
+            return [f"images are those of {self.data['name']}: which they were before, the state does not say"]
+        if any(before[key] != self.data[key] for key in ("images", "sha256")):
+            raise GlowkitError(
+                f"{self.data['name']}: its {self.data['images']:,} training images are not the {before['images']:,} of "
+                f"{before['name']} that {self.path} was trained on; give those with --data, or another --out"
+            )
+        return []
+
+    def _machine(self) -> dict:
+        """On which the last bits of the weights depend."""
+        return {
+            "processes": distributed.size(),
+            "device": self.trainer.device.type,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+
+    def _other_machine(self, before: dict | None) -> list[str]:
+        changed = [
+            f"{key} = {now}, before {before[key]}"
+            for key, now in self._machine().items()
+            if before and before[key] != now
+        ]
+        if not changed:
+            return []
+        return [f"{', '.join(changed)}: weights may differ in their last bits from those of a run that had no change"]
+
+
+def _off_schedule(before: Settings, now: Settings, step: int) -> list[str]:
+    """A line, if of the steps so far some took another rate than those of a run that was so long from the start."""
+
+    def falls(settings: Settings) -> bool:
+        return settings.steps - (step - 1) < settings.decay * settings.steps
+
+    if before.steps == now.steps or not (falls(before) or falls(now)):
+        return []
+    return [
+        f"the learning rate jumps: by step {step} it falls already in a run of {min(before.steps, now.steps)} steps, "
+        f"and the weights will not be those of {now.steps} steps from the start"
+    ]
+
+
+def save_state(trainer: Trainer, path: Path, about: dict) -> None:
+    """All that `trainer` needs to go on from here, and what the run says of itself, in one file."""
+    # One key: safetensors writes several in any order, and equal states should be equal files.
+    checkpoint.write_tensors(path, trainer.tensors(), {"run": json.dumps({"step": trainer.step, **about})})
+
+
+def read_state(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """The tensors of a state, for `Trainer.load_tensors`, and what was said of it, with its "step"."""
+    tensors, metadata = checkpoint.read_tensors(path)
     try:
-        while trainer.step < settings.steps:
-            losses.append(trainer(images(batch_indices(trainer.step, n, settings))))
-            bar.update()
-            at_checkpoint = trainer.step % settings.checkpoint_every == 0 or trainer.step == settings.steps
-            if trainer.step % settings.log_every == 0 or at_checkpoint:
-                bits = torch.stack(losses).double().mean() / distributed.size()
-                distributed.add_up(bits)
-                seconds = time.perf_counter() - since
-                line = {
-                    "step": trainer.step,
-                    "bits_per_dim": float(bits),
-                    "images_per_s": round(len(losses) * settings.batch / seconds, 1),
-                    "seconds": round(seconds, 1),
-                }
-                if at_checkpoint and len(held_out):
-                    line["held_out_bits_per_dim"] = held_out_bits(trainer.average.module, held_out)
-                if lead:
-                    _log(path / LOG, line)
-                bar.set_postfix({k: f"{v:.3f}" for k, v in line.items() if k.endswith(("dim", "_s"))})
-                losses, since = [], time.perf_counter()
-            if at_checkpoint and lead:
-                _save(trainer, path, config)
-    except KeyboardInterrupt:
-        raise GlowkitError(f"{path}: stopped at step {trainer.step}; --resume goes on from its checkpoint") from None
-    finally:
-        bar.close()
+        about = checkpoint.read_about(metadata, "run", ABOUT, optional=("data", "machine"))
+    except GlowkitError as error:
+        raise GlowkitError(f"{path}: not the state of a training run ({error}); give another --out") from None
+    return tensors, about
 
 
 def _log(path: Path, line: dict) -> None:
-    with open(path, "a") as log:
+    with naming(path), open(path, "a") as log:
         log.write(json.dumps(line) + "\n")
 
 
-def _save(trainer: Trainer, path: Path, config: Config) -> None:
-    about = {"step": trainer.step, "config": config.as_dict()}
-    # One key: safetensors writes several in any order, and equal states should be equal files.
-    checkpoint.write_tensors(path / STATE, trainer.tensors(), {"run": json.dumps(about)})
-    checkpoint.save(trainer.average.module, path, config.data)
-
-
-def _resume(trainer: Trainer, path: Path, config: Config) -> None:
-    tensors, metadata = checkpoint.read_tensors(path / STATE)
-    try:
-        about = json.loads(metadata["run"])
-        saved, step = about["config"], about["step"]
-    except (KeyError, json.JSONDecodeError):
-        raise GlowkitError(f"{path / STATE}: not the state of a training run; give another --out") from None
-    wanted = config.as_dict()
-    for part in ("model", "training"):
-        for name, value in wanted[part].items():
-            if saved[part].get(name) != value and name not in FREE:
-                raise GlowkitError(
-                    f"{config.path}: [{part}] {name} = {value}, but {path} was trained with {saved[part].get(name)}; "
-                    "set it back or give another --out"
-                )
-    trainer.load_tensors(tensors, step)
-
-
 def _truncate_log(path: Path, step: int) -> None:
-    """Drops what a killed run logged after its last checkpoint, and a line that it did not finish."""
+    """Drops what a killed run logged after its last checkpoint, and lines that are none."""
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text().splitlines():
+
+    def belongs(line: bytes) -> bool:
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (json.JSONDecodeError, KeyError):
-            break
+            return fields.from_json(line)["step"] <= step
+        except (ValueError, KeyError, TypeError):
+            return False
+
+    kept = [line + b"\n" for line in path.read_bytes().splitlines() if belongs(line)]
     with replacing(path) as temporary:
-        temporary.write_text("".join(kept))
+        temporary.write_bytes(b"".join(kept))

@@ -334,8 +334,8 @@ def test_the_first_nonfinite_layer_is_named():
         ({"image_size": 60}, "multiple of 16"),
         ({"image_size": 512}, "between 8 and 256"),
         ({"coupling": "spline"}, "additive, affine"),
-        ({"bits": 9}, "1 to 8 bits"),
-        ({"steps": 0}, "at least 1"),
+        ({"bits": 9}, "between 1 and 8"),
+        ({"steps": 0}, "between 1 and 256"),
         ({"width": 1.5}, "whole number"),
     ],
 )

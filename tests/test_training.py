@@ -107,12 +107,12 @@ def toy(out, settings):
     settings = t.SETTINGS | json.loads(settings)
     if settings.pop("exact", False):
         training.compute_dtype = lambda device: None
-    stop, save = settings.pop("stop", 0), training._save
-    def save_and_stop(trainer, *where):
-        save(trainer, *where)
-        if trainer.step == stop:
+    stop, save = settings.pop("stop", 0), training.Run.save
+    def save_and_stop(run):
+        save(run)
+        if run.trainer.step == stop:
             raise KeyboardInterrupt
-    training._save = save_and_stop
+    training.Run.save = save_and_stop
     training.train(training.Config(t.MODEL, training.Settings(**settings)), out=out, resume=True)
 
 cli.app(["toy", *sys.argv[1:]])
@@ -263,8 +263,8 @@ def test_a_run_is_not_overwritten_nor_continued_with_other_settings(toy, tmp_pat
     out = training.train(config, out=tmp_path / "run")
     with pytest.raises(GlowkitError, match="--resume"):
         training.train(config, out=out)
-    other = training.Config(MODEL, training.Settings(**{**SETTINGS, "learning_rate": 0.5}))
-    with pytest.raises(GlowkitError, match="learning_rate = 0.5, but .* was trained with 0.001"):
+    other = training.Config(MODEL, training.Settings(**{**SETTINGS, "decay": 0.5}))
+    with pytest.raises(GlowkitError, match="decay = 0.5, but .* was trained with 0.25"):
         training.train(other, out=out, resume=True)
     (out / training.STATE).write_bytes((out / training.STATE).read_bytes()[:100])
     with pytest.raises(GlowkitError, match=r"state\.safetensors: not a whole safetensors file"):
@@ -275,12 +275,12 @@ def test_a_run_is_not_overwritten_nor_continued_with_other_settings(toy, tmp_pat
     ("text", "says"),
     [
         ("[model\n", "not a TOML file"),
-        ("[modle]\nlevels = 2", "unknown key modle"),
+        ("[modle]\nlevels = 2", "modle: no such setting; there are data, model, training"),
         ("[model]\nlevles = 2", "levles: no such setting; there are image_size, levels"),
-        ("[model]\nlevels = 'two'", "must be of type int"),
-        ("[training]\nbatch = 0", "must be positive"),
+        ("[model]\nlevels = 'two'", "a whole number between 1 and 8"),
+        ("[training]\nbatch = 0", "a whole number between 1 and 65536"),
         ("[training]\nmemory = 'little'", "must be one of store, recompute, invert"),
-        ("[training]\nlearning_rate = true", "must be of type float"),
+        ("[training]\nlearning_rate = true", "must be a number between"),
         ("[training]\nlog_every = 30\ncheckpoint_every = 100", "multiple of log_every"),
     ],
 )

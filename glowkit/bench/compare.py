@@ -15,6 +15,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
@@ -29,15 +30,25 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
-from glowkit import checkpoint, intervals
+from glowkit import intervals
 from glowkit.bench.peer import INSTALL, Peer
 from glowkit.certificate import certify
 from glowkit.dataset import Dataset, open_dataset
 from glowkit.errors import GlowkitError
+from glowkit.files import alone_in
 from glowkit.flow import Glow
 from glowkit.kernels import fold, fold_affine
 from glowkit.precision import compute_dtype
-from glowkit.training import Config, Trainer, batch_indices, initialise, load_images, make_step
+from glowkit.training import (
+    Config,
+    Trainer,
+    batch_indices,
+    initialise,
+    load_images,
+    make_step,
+    read_state,
+    save_state,
+)
 
 MODELS = {"glowkit": Glow, "normflows": Peer}
 ALPHAS = torch.linspace(-1, 2.5, 8)  # of a filmstrip
@@ -47,11 +58,16 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler writes of its ow
 
 
 def run(
-    config: Config, with_peer: bool = True, rounds: int = 20, out: Path | None = None, tell: Callable = print
+    config: Config,
+    with_peer: bool = True,
+    rounds: int = 20,
+    out: Path | None = None,
+    tell: Callable = print,
+    train: bool = True,
 ) -> dict:
     """All the figures of a config's model, and of the peer's beside it, told as they come and returned for JSON.
 
-    Trains for the steps of the config, or, with 0, leaves that out. `out`: see `quality`.
+    Trains for the steps of the config, unless `train` says not to. `out`: see `quality`.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     names = list(MODELS) if with_peer and find_spec("normflows") else ["glowkit"]
@@ -67,7 +83,7 @@ def run(
         tell(f"normflows {result['normflows']} in float32, all it has; both in our training loop, averaging included")
     result["speed"] = speed(config, names, device, rounds)
     tell(f"\nmedian [quartiles] of {rounds} rounds\n{speed_table(result['speed'], batch)}")
-    if config.training.steps:
+    if train:
         result["quality"], result["difference"] = quality(config, names, device, out)
         tell(f"\n{quality_table(result['quality'], result['difference'])}")
     return json.loads(json.dumps(result, default=np.ndarray.tolist))
@@ -245,7 +261,8 @@ def quality(
     results: dict[str, dict] = {}
     for name in names:
         trainer = prepare(name, config, images)
-        _train(trainer, images, config, name, out)
+        with alone_in(out) if out else nullcontext():
+            _train(trainer, images, config, name, out)
         model, draws = trainer.average.module, [torch.Generator(device).manual_seed(i) for i in range(NOISE_DRAWS)]
         bits = torch.stack([model.bits_per_dim(held_out, noise) for noise in draws])
         results[name] = {
@@ -265,17 +282,20 @@ def quality(
 
 def _train(trainer: Trainer, images: Tensor, config: Config, name: str, out: Path | None) -> None:
     settings, state = config.training, out and out / f"{name}.safetensors"
-    about = json.dumps(config.as_dict())
     if state and state.exists():
-        tensors, metadata = checkpoint.read_tensors(state)
-        if metadata.get("config") != about:
+        tensors, about = read_state(state)
+        if about.get("config") != config.as_dict():
             raise GlowkitError(f"{state}: the training of another config; give another --out")
-        trainer.load_tensors(tensors, step=int(tensors.pop("step")))
+        try:
+            trainer.load_tensors(tensors, about["step"])
+        except GlowkitError as error:
+            raise GlowkitError(f"{state}: not the state of this training ({error}); give another --out") from None
     for step in tqdm(range(trainer.step, settings.steps), name, settings.steps, initial=trainer.step, leave=False):
-        trainer(images[batch_indices(step, len(images), settings)])
+        x = images[batch_indices(step, len(images), settings)]
+        trainer(x)
         if state and (trainer.step % settings.checkpoint_every == 0 or trainer.step == settings.steps):
-            step_now = {"step": torch.tensor(trainer.step)}
-            checkpoint.write_tensors(state, trainer.tensors() | step_now, {"config": about})
+            trainer.check(x)
+            save_state(trainer, state, {"config": config.as_dict()})
 
 
 def _training_images(config: Config, dataset: Dataset, steps: int) -> Tensor:

@@ -50,11 +50,14 @@ def sampled(name: str | Path, n: int = COUNT, temperature: float = TEMPERATURE, 
     x = model.decode(torch.from_numpy(expected_latents(study, n)) + temperature * noise)
     pixels = (255 * x).round().to(torch.uint8)
     labels = judge(pixels).numpy() > 0.5
+    if missing := [attribute for attribute in study.attributes if attribute not in judge.attributes]:
+        raise GlowkitError(f"{name}: its judge does not know {', '.join(missing)}; make it: `glowkit judge {name}`")
+    columns = [judge.attributes.index(attribute) for attribute in study.attributes]
     return Dataset(
         name=f"samples of {Path(name).name}",
         size=model.config.image_size,
-        attributes=judge.attributes,
-        labels=labels,
+        attributes=study.attributes,
+        labels=labels[:, columns],
         splits=np.full(n, 2, np.uint8),
         landmarks=None,
         identities=None,

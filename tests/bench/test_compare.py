@@ -252,8 +252,8 @@ def test_the_peer_stores_what_ours_inverts(config):
     "arguments, words",
     [
         (["missing.toml"], "missing.toml: no such file"),
-        (["CONFIG", "--rounds", 0], "'--rounds': 0 is not in the range x>=1"),
-        (["CONFIG", "--steps", -1], "'--steps': -1 is not in the range x>=0"),
+        (["CONFIG", "--rounds", 0], "'--rounds': 0 is not in the range 1<=x<=10000"),
+        (["CONFIG", "--steps", -1], "'--steps': -1 is not in the range 0<=x<=16777216"),
         (["CONFIG", "--json", "no/such/file.json"], "no/such: no such folder to write file.json to"),
     ],
 )
