@@ -51,6 +51,8 @@ def app() -> None:
 
 MAX_PICTURE = 2**25  # pixels of a picture that is written
 
+MODEL = click.argument("model")  # everywhere a bundled name (faces64) or a folder; also an option of `edit`
+DATA = click.option("--data", help="faces64 or the path of a CelebA tree, instead of what the model was trained on.")
 KIND = click.option(
     "--images",
     type=click.Choice(["img_celeba", "img_align_celeba"]),
@@ -84,7 +86,7 @@ def celeba() -> None:
 def fetch(out: Path, mirror: str | None) -> None:
     """Fetch the aligned images and the lists of CelebA to the folder OUT (1.4 GB), for research that is not commercial.
 
-    Stopped or cut off, it goes on when run again.
+    However it was interrupted, running it again continues where it stopped.
     """
     from glowkit.celeba import fetch
 
@@ -103,7 +105,7 @@ def check(path: Path, images: str | None) -> None:
         click.echo(line)
 
 
-@app.command()
+@celeba.command()
 @click.argument("src", type=Path)
 @click.argument("out", type=Path)
 @click.option("--size", default=256, help="Pixels a side.")
@@ -119,7 +121,7 @@ def check(path: Path, images: str | None) -> None:
 def crop(src: Path, out: Path, size: int, padding: str, packed: bool, skip_faulty: bool, images: str | None) -> None:
     """Crop the CelebA tree SRC to squares with the eyes in place, and write them to the new folder OUT.
 
-    Stopped by whatever it may be, it goes on when run again.
+    However it was interrupted, running it again continues where it stopped.
     """
     from glowkit.celeba import cropping
 
@@ -127,6 +129,9 @@ def crop(src: Path, out: Path, size: int, padding: str, packed: bool, skip_fault
     click.echo(f"{found.pop('crops'):,} crops of {size} x {size} pixels in {out}")
     for problem, n in found.items():
         click.echo(f"{problem}: {n:,} images, listed in {out / cropping.REPORT}")
+
+
+app.add_command(crop)  # `glowkit crop` is `glowkit celeba crop`: it is what the book and its readers have long called
 
 
 # ---------------------------------------------------------------------------------------------------- models
@@ -145,56 +150,56 @@ def train(config: Path, data: str | None, out: Path | None, resume: bool) -> Non
 
 
 @app.command()
-@click.argument("run", type=Path)
+@MODEL
 @click.argument("out", type=Path)
-def publish(run: Path, out: Path) -> None:
-    """Put the averaged model of a training RUN in the folder OUT, its kernels rounded to 16 bits: half the size."""
+def publish(model: str, out: Path) -> None:
+    """Put MODEL, the folder of a training run, in the folder OUT, its kernels rounded to 16 bits: half the size."""
     from glowkit import checkpoint
     from glowkit.files import alone_in
 
     with alone_in(out):
-        checkpoint.save(checkpoint.load(run), out, checkpoint.data_of(run), half=True)
+        checkpoint.save(checkpoint.load(model), out, checkpoint.data_of(model), half=True)
     click.echo(out)
 
 
 @app.command()
-@click.argument("checkpoint")
-@click.option("--data", help="faces64 or the path of a CelebA tree, instead of the training data.")
+@MODEL
+@DATA
 @click.option("--n", default=12_000, help="How many training images; where there are fewer, all.")
-def study(checkpoint: str, data: str | None, n: int) -> None:
-    """Encode a data set with the model CHECKPOINT and keep its statistics beside it. torchrun shares the work."""
+def study(model: str, data: str | None, n: int) -> None:
+    """Encode a data set with MODEL and keep its statistics beside it. torchrun shares the work."""
     from glowkit import study
 
-    _say_once(study.make(checkpoint, data=data, n=_positive("--n", n)))
+    _say_once(study.make(model, data=data, n=_positive("--n", n)))
 
 
 @app.command()
-@click.argument("checkpoint")
-@click.option("--data", help="faces64 or the path of a CelebA tree, instead of the training data.")
-def judge(checkpoint: str, data: str | None) -> None:
-    """Train the judge of edits on a data set's pixels and keep it beside the model CHECKPOINT."""
+@MODEL
+@DATA
+def judge(model: str, data: str | None) -> None:
+    """Train the judge of edits on a data set's pixels and keep it beside MODEL."""
     from glowkit import judge
 
-    click.echo(judge.make(checkpoint, data=data))
+    click.echo(judge.make(model, data=data))
 
 
 @app.command(name="check")
-@click.argument("name")
-@click.option("--data", help="faces64 or the path of a CelebA tree, instead of the training data.")
+@MODEL
+@DATA
 @click.option("--n", default=100, help="How many held-out images.")
-def check_model(name: str, data: str | None, n: int) -> None:
-    """Round-trip certificate of the model NAME, a bundled one or a path: how exactly decode undoes encode."""
+def check_model(model: str, data: str | None, n: int) -> None:
+    """Round-trip certificate of MODEL, a bundled one or a folder: how exactly decode inverts encode."""
     from glowkit import certificate, checkpoint, dataset
 
-    model = checkpoint.load(name)
-    images = dataset.open_dataset(data or checkpoint.data_of(name), size=model.config.image_size)
+    flow = checkpoint.load(model)
+    images = dataset.open_dataset(data or checkpoint.data_of(model), size=flow.config.image_size)
     held_out = images.subset("test")[: _positive("--n", n)]
     if not len(held_out):
         raise GlowkitError(f"{images.name}: no images in the test split")
-    result = certificate.certify(model, images.images(held_out))
+    result = certificate.certify(flow, images.images(held_out))
     click.echo(result)
     if not result.holds:
-        raise GlowkitError(f"{name}: the round trip is not exact enough")
+        raise GlowkitError(f"{model}: the round trip is not exact enough")
 
 
 @app.command()
@@ -243,13 +248,13 @@ def cost(config: Path, rounds: int, file: Path | None) -> None:
 
 
 @app.command()
-@click.argument("name")
+@MODEL
 @click.option("--out", "-o", type=Path, required=True, help="The picture to write: grid.png, say.")
 @click.option("--n", default=64, help="How many samples.")
 @click.option("--temperature", default=0.7, help="0 gives the mean face, 1 the model's own distribution.")
 @click.option("--seed", default=0, help="Another seed draws other samples.")
-def sample(name: str, out: Path, n: int, temperature: float, seed: int) -> None:
-    """Draw samples from the model NAME, a bundled one (faces64) or a path, into one picture."""
+def sample(model: str, out: Path, n: int, temperature: float, seed: int) -> None:
+    """Draw samples from MODEL, a bundled one (faces64) or a folder, into one picture."""
     _check_picture(out)
     if not 0 <= temperature < float("inf"):
         raise GlowkitError(f"--temperature {temperature:g}: give a number from 0, such as 0.7")
@@ -261,11 +266,11 @@ def sample(name: str, out: Path, n: int, temperature: float, seed: int) -> None:
     from glowkit import checkpoint
 
     generator = torch.Generator().manual_seed(seed)
-    model = checkpoint.load(name)
-    most = MAX_PICTURE // model.config.image_size**2
+    flow = checkpoint.load(model)
+    most = MAX_PICTURE // flow.config.image_size**2
     if n > most:
         raise GlowkitError(f"--n {n}: a picture of {MAX_PICTURE:,} pixels has room for {most:,} samples")
-    _write_picture(out, model.sample(n, temperature=temperature, generator=generator), columns=round(n**0.5))
+    _write_picture(out, flow.sample(n, temperature=temperature, generator=generator), columns=round(n**0.5))
 
 
 @app.command()
