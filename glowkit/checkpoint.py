@@ -15,12 +15,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from glowkit import fields, flow
+from glowkit import bundled, fields, flow
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing, scratch
 from glowkit.flow import Glow, GlowConfig
 
-BUNDLED = Path(__file__).resolve().parents[1] / "data"
+BUNDLED = bundled.root() / "data"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 CONTENT = {"data": fields.Text(), "model": fields.Table()}
 CONFIG_BYTES = 10**6  # of config.json, at most
@@ -31,10 +31,10 @@ def folder_of(name: str | Path) -> Path:
     for folder in (BUNDLED / str(name), Path(name)):
         if (folder / CONFIG).is_file():
             return folder
-    bundled = sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG}"))
+    names = sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG}"))
     raise GlowkitError(
         f"{name}: no model there; give a folder with {CONFIG} and {WEIGHTS}, "
-        f"or one of the bundled models: {', '.join(bundled) or 'none'}"
+        f"or one of the bundled models: {', '.join(names) or f'none, as {BUNDLED} has none'}"
     )
 
 

@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from glowkit import checkpoint, distributed, fields, flow, memory
+from glowkit import bundled, checkpoint, distributed, fields, flow, memory
 from glowkit.dataset import MEMORY_LIMIT, Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import alone_in, naming, replacing
@@ -107,8 +107,13 @@ class Config:
 
 
 def read_config(path: str | Path) -> Config:
-    """The config of a TOML file: `data`, [model] (see `GlowConfig`) and [training] (see `Settings`)."""
+    """The config of a TOML file: `data`, [model] (see `GlowConfig`) and [training] (see `Settings`).
+
+    A relative path that is not there is looked up beside what is bundled: configs/faces64.toml is found from anywhere.
+    """
     path = Path(path)
+    if not path.exists() and (bundled.root() / path).is_file():
+        path = bundled.root() / path
     try:
         content = tomllib.loads(path.read_text())
     except FileNotFoundError:
