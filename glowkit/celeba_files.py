@@ -182,7 +182,7 @@ def find(path: Path) -> tuple[dict[str, dict[str, File]], dict[str, str]]:
             if _official(name) in LISTS:
                 kind = ""
             elif kind in LANDMARK_FILES and name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
-                image_name(name, file)
+                image_name(name, file._replace(name=str(PurePosixPath(file.name).parent)))
             else:
                 continue
             if (other := here.setdefault((kind, name), file)) is not file:
