@@ -164,7 +164,7 @@ def test_a_file_longer_than_the_official_one_is_not_summed(tmp_path):
         fetch(tmp_path, "http://127.0.0.1:1/nobody")
 
 
-def test_a_full_disk_is_told_with_the_file(server, tmp_path):
+def test_a_full_disk_is_told_with_the_file(server, tmp_path, capsys):
     """The system itself refuses to write on."""
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
