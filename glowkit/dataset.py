@@ -69,7 +69,7 @@ def open_dataset(name: str | Path, size: int | None = None) -> Dataset:
     A tree is named by its path, or as "celeba": the one at $GLOWKIT_CELEBA. Raises GlowkitError if there is no such
     set or tree, or anything in it is wrong.
     """
-    if match := re.fullmatch(r"faces([0-9]{1,9})", str(name)):
+    if match := re.fullmatch(r"faces([0-9]{1,99})", str(name)):
         if size not in (None, int(match[1])):
             raise GlowkitError(f"{name} has {match[1]} pixels, not {size}: open faces{size} instead")
         return _procedural(int(match[1]))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tomllib
@@ -277,6 +278,41 @@ def test_faulty_data_and_models_are_told_in_a_line(run, tmp_path, model):
         (broken / file.name).write_bytes(file.read_bytes()[:300])
     refused(run("sample", broken, "-o", tmp_path / "grid.png"), "model.safetensors")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["crops.part", "model", "tiny.toml", "tree"]
+
+
+def test_numbers_out_of_all_bounds_are_told_in_a_line(run, tmp_path, model, tree):
+    many, out, image = 10**20 - 1, tmp_path / "grid.png", tree / "img_align_celeba" / "000001.jpg"
+    refused(run("faces", tmp_path / "tree", "--n", many), f"n = {many}", "1,000,000")
+    refused(run("faces", tmp_path / "tree", "--n", 1, "--size", many), f"size = {many}")
+    refused(run("faces", tmp_path / "tree", "--n", 1, "--seed", many), f"seed {many}", "64 bits")
+    refused(run("crop", tree, tmp_path / "crops", "--size", many), f"size {many}")
+    for seed in (many, -many):
+        refused(run("sample", model, "-o", out, "--n", 1, "--seed", seed), f"--seed {seed}", "64 bits")
+    refused(run("sample", model, "-o", out, "--n", many), f"--n {many}", "room for 32,768 samples")
+    refused(run("sample", model, "-o", out, "--n", 1, "--temperature", 1e300), str(out), "no finite pixel")
+    edit = ["edit", image, "-a", "Smiling", "-o", out, "--model", model]
+    refused(run(*edit, "--alpha", 1e300), str(out), "no finite pixel")
+    for eyes in ((1e30, 1, 1e31, 1), (1e300, 1, -1e300, 1), (70, 110, 70.0000001, 110)):
+        refused(run(*edit, "--eyes", *eyes), "two different points within 1,000,000 pixels")
+    refused(run(*edit, "--eyes", 0, 100, 1e5, 100), "too far apart for a face in a 178 x 218 image")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_with_the_file(run, tmp_path, model, tree):
+    """The system itself refuses to write on."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        for suffix in ("png", "jpg", "webp"):
+            out = tmp_path / f"grid.{suffix}"
+            refused(run("sample", model, "-o", out, "--n", 9), f"{out}: File too large")
+        image = tree / "img_align_celeba" / "000001.jpg"
+        refused(run("edit", image, "-a", "Smiling", "-o", out, "--model", model), f"{out}: File too large")
+        refused(run("faces", tmp_path / "tree", "--n", 1, "--size", 32), f"{tmp_path / 'tree'}: File too large")
+        refused(run("crop", tree, tmp_path / "crops", "--size", 64), f"{tmp_path / 'crops.part'}: File too large")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert [p.name for p in tmp_path.iterdir()] == ["crops.part"]
 
 
 def test_errors_of_the_system_are_told_in_a_line(run, tmp_path, model):

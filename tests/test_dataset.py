@@ -68,7 +68,7 @@ def test_blocks_are_rendered_once_and_read_ever_after(cache, rendered):
     assert not list(cache.rglob("*.part*"))
 
 
-@pytest.mark.parametrize("damage", ["cut short", "empty", "a flipped bit", "other shape", "a pickle"])
+@pytest.mark.parametrize("damage", ["cut short", "empty", "a flipped bit", "other shape", "a pickle", "a long header"])
 def test_a_damaged_block_is_rendered_again(cache, rendered, damage):
     first = dataset.open_dataset("faces32").images(range(8))
     (block,) = cache.rglob("*.npy")
@@ -81,6 +81,8 @@ def test_a_damaged_block_is_rendered_again(cache, rendered, damage):
         block.write_bytes(good[:5000] + bytes([good[5000] ^ 1]) + good[5001:])
     if damage == "other shape":
         np.save(block, np.zeros((8, 3, 16, 16), np.uint8))
+    if damage == "a long header":
+        block.write_bytes(good[:8] + b"\xff\xff" + 2**16 * b"-" + good[128:])
     if damage == "a pickle":
         np.save(block, np.array([{}], dtype=object), allow_pickle=True)
     assert torch.equal(dataset.open_dataset("faces32").images(range(8)), first)

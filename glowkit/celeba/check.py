@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -14,6 +16,9 @@ from glowkit.celeba.facts import COUNTS, located, official
 from glowkit.celeba.files import ATTRIBUTE_FILE, FOLDERS, IDENTITY_FILE, LANDMARK_FILES, PARTITION_FILE, File
 from glowkit.celeba.tree import SPLITS, Tree, read
 from glowkit.errors import GlowkitError
+
+LARGE = 2**24  # pixels of an image that no other so large is decoded beside
+_large = Lock()
 
 
 def check(path: str | Path, kind: str | None = None) -> Iterator[str]:
@@ -36,7 +41,8 @@ def check(path: str | Path, kind: str | None = None) -> Iterator[str]:
 
 def _fault(file: File) -> str | None:
     try:
-        file.image()
+        with file.opened() as image, _large if image.width * image.height > LARGE else nullcontext():
+            image.load()
     except GlowkitError as error:
         return str(error)
     return None

@@ -115,14 +115,14 @@ class Download:
             self._check(url, have if total is None else total)
             bar.total, bar.n = total, have
             bar.refresh()
-            with self.part.open("r+b" if have else "wb") as file:
-                file.seek(have)
-                while block := response.read(CHUNK):
-                    self._check(url, file.tell() + len(block))
-                    with naming(self.part):
-                        file.write(block)
-                        file.flush()  # here, or closing the file would fail, and name no file
-                    bar.update(len(block))
+            if not have:
+                self.part.write_bytes(b"")
+            while block := response.read(CHUNK):
+                have += len(block)
+                self._check(url, have)
+                with naming(self.part), self.part.open("ab") as file:
+                    file.write(block)
+                bar.update(len(block))
         return total is None or self._size() >= total
 
     def _check(self, url: str, size: int) -> None:

@@ -43,7 +43,7 @@ FOLDERS = ("", "Anno", "Eval", "Img")  # where the official release has them
 PACKED = "img_align_celeba.npy"  # uint8 (N, 3, S, S); the image names are in a .txt of that name
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 IMAGE_FORMATS = ("JPEG", "PNG", "WebP", "BMP")  # Pillow knows others that start programs or hold many pictures
-MAX_IMAGE, MAX_LIST = 2**28, 2**26  # bytes of a file; the longest of CelebA has 27 MB
+MAX_FILE = 2**26  # bytes of an image or a list; the longest of CelebA has 27 MB
 MAX_LINES, MAX_LINE = 1_000_000, 2**16  # lines of a list, and characters of one; CelebA has 202,599 images
 MAX_NAME = 200  # bytes; file systems take 255, and a temporary name beside it is longer
 DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)\..*", re.IGNORECASE)  # what Windows takes for no file
@@ -84,16 +84,16 @@ class File(NamedTuple):
     def __str__(self) -> str:
         return f"{self.archive}: {self.name}" if self.archive else self.name
 
-    def read(self, limit: int = MAX_IMAGE) -> bytes:
-        """The bytes. Raises GlowkitError if they cannot be had, or are more than `limit`."""
+    def read(self) -> bytes:
+        """The bytes. Raises GlowkitError if they cannot be had, or are more than memory is meant for."""
         try:
             if self.archive:
-                return _open_zip(self.archive, os.getpid()).read(self.name, limit)
+                return _open_zip(self.archive, os.getpid()).read(self.name, MAX_FILE)
             about = os.stat(self.name)
             if not stat.S_ISREG(about.st_mode):
                 raise OSError("not a file")  # a pipe may never end, nor even begin
-            if about.st_size > limit:
-                raise OSError(f"longer than the {limit:,} bytes that are read")
+            if about.st_size > MAX_FILE:
+                raise OSError(f"longer than the {MAX_FILE:,} bytes that are read")
             return Path(self.name).read_bytes()
         # RuntimeError: an encrypted member; NotImplementedError: a compression Python lacks.
         except (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zipfile.zlib.error) as error:
@@ -182,7 +182,7 @@ def find(path: Path) -> tuple[dict[str, dict[str, File]], dict[str, str]]:
             if _official(name) in LISTS:
                 kind = ""
             elif kind in LANDMARK_FILES and name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
-                image_name(name, file)
+                image_name(name, file._replace(name=str(PurePosixPath(file.name).parent)))
             else:
                 continue
             if (other := here.setdefault((kind, name), file)) is not file:
@@ -247,7 +247,7 @@ def _packed(path: str) -> Iterator[tuple[str, File]]:
 def _lines(file: File) -> list[str]:
     """The lines of a list. Raises GlowkitError if it is no text, or longer than any list of images."""
     try:
-        text = io.StringIO(file.read(MAX_LIST).decode("utf-8-sig").rstrip(), newline=None)
+        text = io.StringIO(file.read().decode("utf-8-sig").rstrip(), newline=None)
     except UnicodeDecodeError as error:
         raise GlowkitError(f"{file}: not a text file (byte {error.start} is not UTF-8)") from error
     lines: list[str] = []

@@ -21,6 +21,7 @@ SIZE_FOLLOWS, UTF8 = 0x8, 0x800  # flags
 STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 ELSEWHERE = 0xFFFFFFFF  # in place of a length of four bytes
 MAX_DIRECTORY = 2**26  # bytes of headers and names: some 600,000 files; CelebA has 405,198 images
+MAX_UNPACKED = 2**29  # bytes, and eight times the zip's own: what is unpacked only to see where it ends
 PIECE = 2**16  # bytes read at a time
 
 
@@ -96,8 +97,7 @@ class CutZip:
     def _scan(self, file: BinaryIO) -> str:
         """Find the members. Returns what comes after the last."""
         size = self.path.stat().st_size
-        # Of what is unpacked only to see where it ends; pictures hardly grow.
-        unpacked, most, headers = 0, 2**31 + 8 * size, 0
+        unpacked, headers = 0, 0
         while True:
             head = file.read(HEADER.size)
             if len(head) < HEADER.size:
@@ -114,11 +114,11 @@ class CutZip:
             said = length != ELSEWHERE and not (flags & SIZE_FOLLOWS and length == 0)
             if not said and method == DEFLATED:
                 try:
-                    length, own = _deflated_lengths(file, most - unpacked)
+                    length, own = _deflated_lengths(file, MAX_UNPACKED + 8 * size - unpacked)
                 except zlib.error:
                     return f"{name}, which is damaged"
                 unpacked += own
-                if unpacked > most:
+                if unpacked > MAX_UNPACKED + 8 * size:
                     return f"{name}, which unpacks to too much"
             elif not said:
                 return f"{name}, whose header does not say how long it is"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from glowkit import celeba
+from glowkit.celeba import alignment
 from glowkit.errors import GlowkitError
 
 # -------------------------------------------------------------------------------------------- the similarity
@@ -36,7 +37,18 @@ def test_similarity_takes_the_eyes_to_their_place_and_keeps_angles(left, right, 
     assert cross_after == pytest.approx(cross_before * scale**2, rel=1e-6, abs=1e-6 * scale**2)
 
 
-@pytest.mark.parametrize("eyes", [((3, 4), (3, 4)), ((float("nan"), 4), (3, 4)), ((0, 0), (float("inf"), 1))])
+@pytest.mark.parametrize(
+    "eyes",
+    [
+        ((3, 4), (3, 4)),
+        ((float("nan"), 4), (3, 4)),
+        ((3, 4), (5, float("nan"))),
+        ((0, 0), (float("inf"), 1)),
+        ((1e30, 100), (1e31, 100)),
+        ((1e300, 1), (-1e300, 1)),
+        ((70, 110), (70.0000001, 110)),
+    ],
+)
 def test_eyes_that_fix_no_similarity(eyes):
     with pytest.raises(GlowkitError, match="two different points"):
         celeba.similarity(*eyes, 64)
@@ -190,6 +202,31 @@ def test_other_paddings_mirror_and_blur():
 def test_a_crop_outside_the_image_is_refused(eyes):
     with pytest.raises(GlowkitError, match="outside the 100 x 100 image"):
         celeba.crop(Image.new("RGB", (100, 100)), *eyes, 64)
+
+
+@pytest.mark.parametrize("eyes", [((0, 50), (1e5, 50)), ((-1e6, 50), (1e6, 50)), ((50, -110), (50, 110))])
+def test_a_face_far_larger_than_its_image_is_refused(eyes):
+    with pytest.raises(GlowkitError, match="too far apart for a face in a 100 x 100 image"):
+        celeba.crop(Image.new("RGB", (100, 100)), *eyes, 64)
+
+
+def test_a_crop_that_memory_has_no_room_for_is_refused():
+    """A narrow image is wide enough for a very large face, and what is beyond its edge is larger than itself."""
+    strip = Image.new("RGB", (60_000, 2))
+    with pytest.raises(GlowkitError, match="made of .* x .* pixels, .* the 60000 x 2 image; at most 100,000,000"):
+        celeba.crop(strip, (100, 1), (59_900, 1), 16)
+    with pytest.raises(GlowkitError, match="at most 100,000,000 can be"):
+        celeba.crop(Image.new("RGB", (5000, 5000)), (100, 2500), (4900, 2500), 64, "reflect")
+
+
+@pytest.mark.parametrize("distance", [30, 200, 1300])
+@pytest.mark.parametrize("padding", ["edge", "blur"])
+def test_work_in_bands_makes_the_same_crop(distance, padding, monkeypatch):
+    image, middle = picture(700, 600), np.array([350, 300])
+    half = distance / 2 * np.array([np.cos(0.2), np.sin(0.2)])
+    whole = celeba.crop(image, middle - half, middle + half, 48, padding)
+    monkeypatch.setattr(alignment, "BAND", 5000)
+    assert torch.equal(celeba.crop(image, middle - half, middle + half, 48, padding), whole)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])

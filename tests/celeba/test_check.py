@@ -10,6 +10,7 @@ from celeba_trees import NAMES, as_zip, edit_line, write_landmarks, write_tree
 
 from glowkit.celeba import facts
 from glowkit.celeba.check import check
+from glowkit.celeba.files import File
 from glowkit.errors import GlowkitError
 
 
@@ -76,6 +77,28 @@ def test_a_zip_cut_short_is_told_last(tree):
     assert next(lines).startswith("2 images listed in list_attr_celeba.txt but absent are not used, the first: 000005")
     with pytest.raises(GlowkitError, match=f"{zipped} is cut short: 2 whole files, then .*5.jpg, which is cut; 2 imag"):
         list(lines)
+
+
+def test_a_tree_of_faulty_images_alone_is_given_up_soon(tree, monkeypatch):
+    names = [f"{i:06d}.jpg" for i in range(1000)]
+    for name in names:
+        (tree / "img_align_celeba" / name).write_bytes(b"")
+    for file in tree.glob("*.txt"):
+        file.unlink()
+    tried, opened = [], File.opened
+    monkeypatch.setattr(File, "opened", lambda self: (tried.append(self), opened(self))[1])
+    with pytest.raises(GlowkitError, match="not an image"):
+        list(check(tree))
+    assert len(tried) < 30
+
+
+def test_a_file_that_is_no_list_is_not_summed(tree):
+    os.truncate(tree / "list_attr_celeba.txt", 0)
+    (tree / "list_bbox_celeba.txt").write_text("1\n")
+    os.truncate(tree / "list_bbox_celeba.txt", 10**8)  # more than the official file has
+    (tree / "list_attr_celeba.txt").unlink()
+    assert any(line.startswith("list_bbox_celeba.txt is not the whole official file") for line in check(tree))
+    assert not facts.is_official(tree / "list_bbox_celeba.txt", "list_bbox_celeba.txt")
 
 
 def test_sums_are_told_calmly(tree, monkeypatch):

@@ -224,6 +224,23 @@ def test_killed_it_goes_on_and_processes_make_no_difference(tree, tmp_path):
     assert t.names == names and all(torch.equal(t.crop(i, 200), source.crop(i, 200)) for i in (0, 39, 40, 299))
 
 
+def test_what_a_kill_left_goes_with_the_next_run(tree, tmp_path):
+    """Killed in the middle of writing the lists."""
+    script = (
+        "import os, sys; from glowkit.celeba import cropping; replace, count = os.replace, iter(range(99));"
+        "os.replace = lambda *a: replace(*a) if next(count) < 5 else os.kill(os.getpid(), 9);"
+        "cropping.crop_tree(sys.argv[1], sys.argv[2], 32)"
+    )
+    command = [sys.executable, "-c", script, str(tree), str(tmp_path / "crops")]
+    killed = subprocess.run(command, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert list((tmp_path / "crops.part").glob(".list*"))  # settings and four images were put in their place
+    crop_tree(tree, tmp_path / "crops", 32)
+    crop_tree(tree, tmp_path / "right", 32)
+    assert contents(tmp_path / "crops") == contents(tmp_path / "right")
+    assert sorted(os.listdir(tmp_path)) == ["crops", "right", "tree"]
+
+
 def test_what_stands_in_the_way_is_named(tree, tmp_path):
     out, part = tmp_path / "crops", tmp_path / "crops.part"
     (tree / "img_align_celeba" / NAMES[2]).write_bytes(b"hello")
@@ -236,6 +253,12 @@ def test_what_stands_in_the_way_is_named(tree, tmp_path):
     (part / "img_align_celeba" / "other.jpg").write_bytes(b"")
     with pytest.raises(GlowkitError, match="has other.jpg, which is not in"):
         crop_tree(tree, out, 32)
+    shutil.rmtree(part)
+    with pytest.raises(GlowkitError, match="not an image"):
+        crop_tree(tree, out, 32, packed=True)
+    (part / "img_align_celeba.txt").write_text(3 * f"{NAMES[0]}\n")
+    with pytest.raises(GlowkitError, match="crops.part: has an image twice; delete the folder"):
+        crop_tree(tree, out, 32, packed=True)
     shutil.rmtree(part)
     picture().save(tree / "img_align_celeba" / NAMES[2])
     crop_tree(tree, out, 32)

@@ -1,7 +1,10 @@
 """Fetching CelebA from a server of our own: whole, cut off, wrong, refused."""
 
 import hashlib
+import os
+import resource
 import threading
+from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,6 +28,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         name = self.path.split("/")[-1]
         self.server.asked.append((name, self.headers.get("Range")))
+        self.server.seen += left(self.server.out) if self.server.out else []
         data, first = self.server.files[name], 0
         if wanted := self.headers.get("Range"):
             first = int(wanted.removeprefix("bytes=").rstrip("-"))
@@ -35,7 +39,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.send_response(206 if first and self.server.ranges else 200)
         data = data[first:] if self.server.ranges else data
-        self.send_header("Content-Length", str(len(data)))
+        if (length := self.server.lengths.get(name, len(data))) is not None:
+            self.send_header("Content-Length", str(length))
         self.send_header("Content-Type", "text/html" if self.server.page else "application/octet-stream")
         self.end_headers()
         if len(data) > self.server.cut and self.server.cuts:
@@ -43,6 +48,9 @@ class Handler(BaseHTTPRequestHandler):
             data = data[: self.server.cut]
             self.close_connection = True
         self.wfile.write(data)
+        with suppress(OSError):  # until the reader leaves
+            while name == self.server.endless:
+                self.wfile.write(bytes(10_000))
 
     def log_message(self, *arguments) -> None:
         pass
@@ -55,6 +63,7 @@ def server(monkeypatch):
     monkeypatch.setattr(fetch, "PAUSE", 0)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.files, server.asked, server.page, server.ranges, server.cuts, server.cut = dict(FILES), [], False, True, 0, 0
+    server.out, server.seen, server.lengths, server.endless = None, [], {}, None
     thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.01), daemon=True)
     thread.start()
     server.url = f"http://127.0.0.1:{server.server_port}/celeba/"
@@ -121,6 +130,52 @@ def test_a_wrong_sum_leaves_nothing(server, tmp_path):
     assert left(tmp_path) == OFFICIAL
 
 
+def test_nothing_but_parts_is_there_on_the_way(server, tmp_path):
+    """A kill would leave it behind."""
+    server.out, server.cut, server.cuts = tmp_path, 100_000, 1
+    fetch.fetch(tmp_path, server.url)
+    assert set(server.seen) - set(OFFICIAL) == {f"Img/{ZIP}.part"} and left(tmp_path) == OFFICIAL
+
+
+@pytest.mark.parametrize("length", [None, 10**15])
+def test_a_mirror_that_sends_without_end_is_left(server, tmp_path, monkeypatch, length):
+    monkeypatch.setitem(facts.MOST, ZIP, 1_000_000)
+    server.endless, server.lengths = ZIP, {ZIP: length}
+    with pytest.raises(GlowkitError) as caught:
+        fetch.fetch(tmp_path, server.url)
+    for words in (f"{ZIP} has more than 1,000,000 bytes, and so is not the official file", str(tmp_path / "Img" / ZIP)):
+        assert words in str(caught.value)
+    assert "\n" not in str(caught.value) and left(tmp_path) == [place for place in OFFICIAL if ZIP not in place]
+
+
+def test_a_length_that_is_no_number_is_no_length(server, tmp_path):
+    server.lengths = {"list_attr_celeba.txt": "many"}
+    fetch.fetch(tmp_path, server.url)
+    assert left(tmp_path) == OFFICIAL
+
+
+def test_a_file_longer_than_the_official_one_is_not_summed(tmp_path):
+    mine = tmp_path / "Anno" / "list_attr_celeba.txt"
+    mine.parent.mkdir()
+    mine.touch()
+    os.truncate(mine, 2**40)  # it takes no room, but an hour to sum
+    with pytest.raises(GlowkitError, match="list_attr_celeba.txt: is there, but is not the official file"):
+        fetch.fetch(tmp_path, "http://127.0.0.1:1/nobody")
+
+
+def test_a_full_disk_is_told_with_the_file(server, tmp_path, capsys):
+    """The system itself refuses to write on."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            fetch.fetch(tmp_path, server.url)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert caught.value.filename == str(tmp_path / "Anno" / "list_attr_celeba.txt.part")
+    assert len(server.asked) == 1
+
+
 def test_a_page_in_place_of_a_file_is_told(server, tmp_path):
     server.page = True
     with pytest.raises(GlowkitError) as caught:
@@ -137,6 +192,8 @@ def test_what_is_in_the_way_or_out_of_reach_is_named(server, tmp_path, monkeypat
     with pytest.raises(GlowkitError, match="list_eval_partition.txt: is there, but is not the official file"):
         fetch.fetch(tmp_path, server.url)
     assert mine.read_text() == "000001.jpg 0\n"
+    with pytest.raises(GlowkitError, match="mirror nonsense: give the address of a folder"):
+        fetch.fetch(tmp_path / "other", "nonsense")
     monkeypatch.setattr(fetch, "ATTEMPTS", 1)
     with pytest.raises(GlowkitError, match="put it at .*list_attr_celeba.txt"):
         fetch.fetch(tmp_path / "other", "http://127.0.0.1:1/nobody")

@@ -1,16 +1,24 @@
 """CelebA trees, in every layout that people have them in, against files read by hand."""
 
+import io
 import os
 import shutil
+import warnings
 import zipfile
-from pathlib import Path
+import zlib
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import pytest
 import torch
 from celeba_trees import ATTRIBUTES, LABELS, NAMES, as_zip, edit_line, picture, write_landmarks, write_tree
+from hypothesis import given
+from hypothesis import strategies as st
 
 from glowkit import celeba, faces
+from glowkit.celeba import files
+from glowkit.celeba.cropping import crop_tree
+from glowkit.celeba.files import File, image_name
 from glowkit.errors import GlowkitError
 
 
@@ -220,6 +228,21 @@ def refused(path, *parts: str) -> None:
             ["line 4", "five points"],
         ),
         ("list_landmarks_align_celeba.txt", 2, "lefteye_x lefteye_y", ["line 2", "2 columns", "10 values"]),
+        *(
+            ("list_landmarks_align_celeba.txt", 4, f"000002.jpg {points} 1 1 1 1", ["line 4", "five points", "1,000,0"])
+            for points in (
+                "1e30 111 107 111 1 1",
+                "69 111 107 -1e308 1 1",
+                "69 111 69.0001 111 1 1",
+                "69 111 107 111 5e5 1",
+                "5e6 5e6 5.1e6 5e6 5e6 5e6",
+            )
+        ),
+        ("identity_CelebA.txt", 3, f"000005.jpg {10**19}", ["line 3", "'10000000000000000000'", "64 bits"]),
+        ("identity_CelebA.txt", 3, f"000005.jpg {-(2**63) - 1}", ["line 3", "64 bits"]),
+        ("identity_CelebA.txt", 3, "../000005.jpg 7", ["line 3", "'../000005.jpg' is not the plain name of an image"]),
+        ("list_attr_celeba.txt", 2, "Male Smi\x1b[2Jling Young", ["line 2", "'Smi\\x1b[2Jling'", "one word"]),
+        ("list_attr_celeba.txt", 4, "x" * 70_000, ["line 4", "longer than the 65,536 characters"]),
         (
             "list_landmarks_align_celeba.txt",
             2,
@@ -258,6 +281,158 @@ def test_wrong_files_are_named(tree, tmp_path):
     refused(tmp_path / "empty", "no images of CelebA", "img_align_celeba")
     (tmp_path / "text").write_text("hello")
     refused(tmp_path / "text", "not a zip")
+
+
+PARTS = ["/", "\\", "..", ".", ":", "C", "a", "1", " ", "\0", "\n", "\x85", "nul", "é", "\udc80"]
+
+
+@given(st.lists(st.sampled_from(PARTS)), st.sampled_from([".jpg", ".JPEG", ".png", ".txt", "", "/"]))
+def test_a_name_is_that_of_a_file_in_a_folder_on_any_system(parts, suffix):
+    """What is one name to a system may be a path to another."""
+    name = "".join(parts) + suffix
+    try:
+        image_name(name, "list")
+    except GlowkitError as error:
+        assert str(error).startswith("list: ") and str(error).isprintable() and str(error).isascii()
+        return
+    for system in (PurePosixPath, PureWindowsPath):
+        path = system("folder") / name
+        assert path.name == name and path.parent == system("folder") and not system(name).is_reserved()
+    assert name.lower().endswith((".jpg", ".jpeg", ".png")) and name.isprintable() and not name.startswith(".")
+
+
+@pytest.mark.parametrize("name", ["000001.jpg", "1.PNG", "my face (2).webp", "Zoë.jpeg", "a..bmp", "console.jpg"])
+def test_names_that_are_plain(name):
+    assert image_name(name, "") == name
+
+
+@pytest.mark.parametrize("evil", ["../../evil.jpg", "{}/evil.jpg", "..\\evil.jpg", "C:evil.jpg", ".evil.jpg", "evil"])
+def test_a_packed_tree_cannot_name_files_elsewhere(tree, tmp_path, evil):
+    crop_tree(tree, tmp_path / "a" / "packed", 32, packed=True)
+    for file in (tmp_path / "a" / "packed").glob("[!ic]*.txt"):
+        file.unlink()
+    (tmp_path / "a" / "packed" / "identity_CelebA.txt").unlink()
+    names = [NAMES[0], evil.format(tmp_path), *NAMES[2:]]
+    (tmp_path / "a" / "packed" / "img_align_celeba.txt").write_text("\n".join(names) + "\n")
+    with pytest.raises(GlowkitError, match="img_align_celeba.txt line 2: .* is not the plain name of an image"):
+        crop_tree(tmp_path / "a" / "packed", tmp_path / "a" / "out", 32)
+    assert not list(tmp_path.rglob("*evil*")) and sorted(os.listdir(tmp_path / "a")) == ["packed"]
+
+
+def test_names_that_are_there_twice_are_refused(tree, tmp_path):
+    """In silence, all but one of them would be gone."""
+    crop_tree(tree, tmp_path / "packed", 32, packed=True)
+    (tmp_path / "packed" / "img_align_celeba.txt").write_text("\n".join([NAMES[0]] * 4))
+    refused(tmp_path / "packed", "img_align_celeba.txt line 2: 000001.jpg is the name in line 1 already")
+    zipped = as_zip(tree, tmp_path / "twice.zip")
+    with zipfile.ZipFile(zipped, "a") as archive:
+        archive.write(tree / "img_align_celeba" / NAMES[1], f"other/img_align_celeba/{NAMES[0]}")
+    refused(zipped, f"{zipped}: other/img_align_celeba/{NAMES[0]}", f"{zipped}: img_align_celeba/{NAMES[0]}")
+    (tree / "img_align_celeba" / "more").mkdir()
+    shutil.copy(tree / "img_align_celeba" / NAMES[1], tree / "img_align_celeba" / "more" / NAMES[2])
+    places = [str(tree / "img_align_celeba" / where) for where in (f"more/{NAMES[2]}", NAMES[2])]
+    refused(tree, *places, "names must differ")
+    (tree / "img_align_celeba" / "more" / NAMES[2]).rename(tree / "img_align_celeba" / "more" / "000011.jpg")
+    as_zip(tree, tree / "img_align_celeba.zip")  # what was unpacked lies beside its zip: the same images
+    assert celeba.read(tree).names == NAMES
+
+
+def test_only_pictures_of_formats_that_are_meant_are_opened(tree):
+    """Pillow hands an EPS to Ghostscript, whatever its name."""
+    image = tree / "img_align_celeba" / NAMES[2]
+    image.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 178 218\n%%EndComments\nshowpage\n%%EOF\n")
+    refused(tree, f"{image}: not an image (80 bytes) in a format that is read: JPEG, PNG, WebP, BMP")
+    for unmeant in ("GIF", "TIFF", "PPM", "PCX", "TGA", "ICO", "PDF"):
+        picture().save(image, unmeant)
+        refused(tree, f"{image}: not an image (", "in a format that is read: JPEG, PNG, WebP, BMP")
+    for meant in ("JPEG", "PNG", "WebP", "BMP"):
+        picture().save(image, meant)
+        assert celeba.read(tree).crop(2, 32).shape == (3, 32, 32)
+
+
+def test_pictures_too_large_for_memory_are_told_as_such(tree):
+    image = tree / "img_align_celeba" / NAMES[2]
+    for width, height, format in ((20_000, 20_000, "PNG"), (12_000, 9_000, "PNG"), (65_000, 60_000, "JPEG")):
+        data = io.BytesIO()
+        picture(8, 8).save(data, format)
+        changed = bytearray(data.getvalue())
+        if format == "PNG":
+            changed[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+            changed[29:33] = zlib.crc32(changed[12:29]).to_bytes(4, "big")
+        else:
+            frame = changed.index(b"\xff\xc0") + 5
+            changed[frame : frame + 4] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+        image.write_bytes(changed)
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            refused(tree, f"{image}: too large to be read (Image size ({width * height} pixels)")
+        assert not seen
+
+
+def test_files_too_long_for_memory_are_not_read(tree, monkeypatch):
+    image, attributes = tree / "img_align_celeba" / NAMES[2], tree / "list_attr_celeba.txt"
+    os.truncate(image, 2**26 + 1)  # they take no room on the disk
+    refused(tree, f"{image}: cannot be read (longer than the 67,108,864 bytes that are read)")
+    picture().save(image)
+    text = attributes.read_text()
+    os.truncate(attributes, 2**26 + 1)
+    refused(tree, f"{attributes}: cannot be read (longer than the 67,108,864 bytes that are read)")
+    attributes.write_text(text + 1_000_000 * "\n" + "1\n")
+    refused(tree, f"{attributes}: more than the 1,000,000 lines that are read")
+    attributes.write_text(text)
+    with zipfile.ZipFile(as_zip(tree, tree / "celeba.zip"), "a") as archive:
+        archive.write(attributes, "list_attr_celeba.txt")
+    monkeypatch.setattr(files, "MAX_FILE", 100)
+    refused(tree / "celeba.zip", f"{tree / 'celeba.zip'}: list_attr_celeba.txt: cannot be read (longer than the 100 b")
+
+
+def test_what_is_no_file_is_not_waited_for(tree):
+    """A pipe that nobody writes to never ends."""
+    os.mkfifo(tree / "celeba.zip")
+    image = tree / "img_align_celeba" / NAMES[2]
+    image.unlink()
+    os.mkfifo(image)
+    refused(tree, f"{image}: cannot be read (not a file)")
+    with pytest.raises(GlowkitError, match="cannot be read .*No such file"):
+        File(str(tree / "nowhere.jpg")).image()
+
+
+def header(text: str, version: int = 1) -> bytes:
+    return b"\x93NUMPY" + bytes([version, 0]) + len(text).to_bytes(2 * version, "little") + text.encode()
+
+
+HEADER = "{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}"
+
+
+@pytest.mark.parametrize(
+    "head, words",
+    [
+        (header(HEADER.format("|u1", "4, 3, 32, 32").ljust(117) + "\n"), None),
+        (header(HEADER.format("|u1", "4, 3, 32, 32") + "\n"), None),
+        (header(HEADER.format("|u1", "999999999, 3, 32, 32") + "\n"), "cut short: 12,"),
+        (header(HEADER.format("|u1", f"{10**30}, 3, 32, 32") + "\n"), "no array of uint8 (N, 3, S, S)"),
+        (header(HEADER.format("|u1", f"{2**62}, 3, {2**31}, {2**31}") + "\n"), "no array of"),
+        (header(HEADER.format("|u1", "-4, 3, 32, 32") + "\n"), "no array of"),
+        (header(HEADER.format("|u1", "0, 3, 32, 32") + "\n"), "no array of"),
+        (header(HEADER.format("|u1", "4, 3, 32, 16") + "\n"), "no array of"),
+        (header(HEADER.format("<f4", "1, 3, 32, 32") + "\n"), "no array of"),
+        (header(HEADER.format("|O", "4, 3, 32, 32") + "\n"), "no array of"),
+        (header("{'descr': '|u1', \'\'\'\n"), "no array of"),
+        (header("(" * 5000), "no array of"),
+        (header("-" * 9000 + "1\n"), "no array of"),
+        (header(" " * 10, 2)[:8] + b"\xff" * 4, "no array of"),
+        (b"", "no array of"),
+    ],
+)
+def test_the_header_of_an_array_is_not_believed(tree, tmp_path, head, words):
+    crop_tree(tree, tmp_path / "packed", 32, packed=True)
+    path = tmp_path / "packed" / "img_align_celeba.npy"
+    pixels = np.load(path)
+    path.write_bytes(head + pixels.tobytes())
+    if words:
+        refused(tmp_path / "packed", str(path), words)
+    else:
+        assert (np.asarray(files.map_pixels(path)) == pixels).all()
 
 
 def test_in_the_wild_images_need_landmarks(tree):

@@ -1,16 +1,20 @@
 """Zips cut at any byte: the whole files before the cut, against what went in."""
 
 import io
+import os
 import random
 import shutil
 import subprocess
+import tracemalloc
 import zipfile
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glowkit.celeba.zip import CutZip
+from glowkit.celeba import zip
+from glowkit.celeba.zip import CutZip, WholeZip
+from glowkit.errors import GlowkitError
 
 SIZES = (0, 1, 700, 5000, 70_000)
 NOISE = random.Random(0)
@@ -108,3 +112,68 @@ def test_stored_files_that_do_not_say_how_long_they_are(tmp_path):
     (tmp_path / "a.zip").write_bytes(zipped(zipfile.ZIP_STORED, True)[0][:-30])
     with pytest.raises(zipfile.BadZipFile, match="000000.jpg, whose header does not say how long it is"):
         CutZip(tmp_path / "a.zip")
+
+
+def bomb(path, streamed: bool, says: int | None = None) -> None:
+    """A zip with 20 MB of nothing, whose directory may say that it is less."""
+    out = Pipe() if streamed else io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("first.jpg", b"one")
+        with archive.open("a.jpg", "w") as file:
+            file.write(bytes(20_000_000))
+        if says is not None:
+            archive.getinfo("a.jpg").file_size = says
+    path.write_bytes(out.data if streamed else out.getvalue())
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("says", [None, 100])
+def test_what_a_small_zip_unpacks_to_has_a_limit(tmp_path, cut, says):
+    path = tmp_path / "a.zip"
+    bomb(path, streamed=cut, says=says)
+    assert path.stat().st_size < 25_000
+    if cut:
+        os.truncate(path, path.stat().st_size - 40)
+    archive = (CutZip if cut else WholeZip)(str(path))
+    assert archive.namelist() == ["first.jpg", "a.jpg"] and archive.read("first.jpg", LIMIT) == b"one"
+    tracemalloc.start()
+    with pytest.raises(zipfile.BadZipFile, match="longer than the 1,000,000 bytes" if cut or not says else "CRC"):
+        archive.read("a.jpg", LIMIT)
+    assert tracemalloc.get_traced_memory()[1] < 3 * LIMIT
+    tracemalloc.stop()
+
+
+def test_looking_for_the_end_of_a_file_has_a_limit(tmp_path, monkeypatch):
+    path = tmp_path / "a.zip"
+    bomb(path, streamed=True)
+    os.truncate(path, path.stat().st_size - 40)
+    monkeypatch.setattr(zip, "MAX_UNPACKED", LIMIT)
+    archive = CutZip(str(path))
+    assert archive.namelist() == ["first.jpg"] and archive.cut == "1 whole files, then a.jpg, which unpacks to too much"
+
+
+def test_only_plain_ways_of_packing_are_read(tmp_path):
+    """bzip2 cannot be told to stop after so many bytes."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("a.jpg", bytes(1000))
+    with pytest.raises(NotImplementedError, match="compression method 12"):
+        WholeZip(str(path)).read("a.jpg", LIMIT)
+
+
+def test_a_directory_has_a_limit(tmp_path, monkeypatch):
+    path = tmp_path / "a.zip"
+    path.write_bytes(ZIPS["stored"][0])
+    monkeypatch.setattr(zip, "MAX_DIRECTORY", 200)
+    with pytest.raises(GlowkitError, match="a.zip: its directory has [0-9]+ bytes; at most 200 are read"):
+        WholeZip(str(path))
+    assert CutZip(str(path)).cut.startswith("2 whole files, then more of them than the 200 bytes of headers and names")
+
+
+def test_two_files_of_one_name_are_both_seen(tmp_path):
+    path = tmp_path / "a.zip"
+    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.jpg", b"one")
+        archive.writestr("a.jpg", b"two")
+    os.truncate(path, path.stat().st_size - 40)
+    assert CutZip(str(path)).namelist() == ["a.jpg", "a.jpg"]

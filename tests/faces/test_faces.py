@@ -1,5 +1,9 @@
 """Procedural faces: determinism, statistics, counterfactuals, geometry, trees, each checked independently."""
 
+import errno
+import resource
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -155,6 +159,12 @@ def test_bad_input_is_one_line():
         faces.render(f, 16)
     with pytest.raises(GlowkitError, match="non-negative"):
         faces.factors([-1])
+    for seed in (10**20, 2**64, -(2**63) - 1):
+        with pytest.raises(GlowkitError, match=f"seed {seed}: give a whole number of up to 64 bits"):
+            faces.factors([0], seed)
+    for n in (0, 1_000_001, 10**20):
+        with pytest.raises(GlowkitError, match=f"n = {n}: a tree has 1 to 1,000,000 faces"):
+            faces.write_tree("nowhere", n)
 
 
 def dark_spots(picture: torch.Tensor, points: np.ndarray, reach: float) -> np.ndarray:
@@ -254,6 +264,33 @@ def test_failed_tree_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(faces.tree, "_in_the_wild", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         faces.write_tree(tmp_path / "tree", 2, 64, 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_tree_left_goes_with_the_next(tmp_path):
+    script = (
+        "import os, sys; from glowkit import faces; count = iter(range(9)); save = faces._save;"
+        "faces._save = lambda *a: save(*a) if next(count) < 3 else os.kill(os.getpid(), 9);"
+        "faces.write_tree(sys.argv[1], 4, 32)"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "tree")], capture_output=True, text=True)
+    assert killed.returncode == -9, killed.stderr
+    (unfinished,) = tmp_path.iterdir()
+    assert len(list(unfinished.rglob("*.jpg"))) == 3
+    faces.write_tree(tmp_path / "tree", 1, 32)
+    assert [p.name for p in tmp_path.iterdir()] == ["tree"]
+
+
+def test_a_full_disk_is_told_with_the_tree(tmp_path):
+    """The system itself refuses to write on."""
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            faces.write_tree(tmp_path / "tree", 1, 32)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert caught.value.filename.startswith(str(tmp_path)) and caught.value.errno == errno.EFBIG
     assert not list(tmp_path.iterdir())
 
 
