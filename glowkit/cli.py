@@ -117,7 +117,7 @@ def check(path: Path, images: str | None) -> None:
 def crop(src: Path, out: Path, size: int, padding: str, packed: bool, skip_faulty: bool, images: str | None) -> None:
     """Crop the CelebA tree SRC to squares with the eyes in place, and write them to the new folder OUT.
 
-    Stopped by whatever it may be, it goes on when run again.
+    If it is interrupted, the same command resumes where it stopped.
     """
     from glowkit.celeba import cropping
 

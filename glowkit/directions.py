@@ -43,9 +43,7 @@ def noise_share_of_halves(cosine: float) -> float:
     return (1 - cosine) / (1 + cosine)
 
 
-def spread_of_means(
-    study: Study, attributes: Sequence[str], positive: bool = True, draws: int = 0
-) -> np.ndarray:
+def spread_of_means(study: Study, attributes: Sequence[str], positive: bool = True, draws: int = 0) -> np.ndarray:
     """Mean distance between the class means of several attributes (`positive=False`: of their complements).
 
     Sampling noise lengthens every distance; its expected square is subtracted. Returns (1 + draws,): the

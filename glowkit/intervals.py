@@ -185,6 +185,7 @@ def bootstrap(
         raise GlowkitError(f"bootstrap: arrays (and groups) must have equal lengths, the first has {n}")
     rng = np.random.default_rng(seed)
     if groups is None:
+
         def draw() -> np.ndarray:
             return rng.integers(n, size=n)
     else:

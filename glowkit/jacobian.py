@@ -46,9 +46,7 @@ def log_density(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return pulled_back(z, log_det(f, x))
 
 
-def check(
-    forward: Callable[[Tensor], tuple[Tensor, Tensor]], inverse: Callable[[Tensor], Tensor], x: Tensor
-) -> Errors:
+def check(forward: Callable[[Tensor], tuple[Tensor, Tensor]], inverse: Callable[[Tensor], Tensor], x: Tensor) -> Errors:
     """Compare a layer's `forward(x) -> (y, ladj)` and `inverse(y) -> x` with autograd at x (B, ...)."""
     with torch.no_grad():
         y, ladj = forward(x)

@@ -61,9 +61,7 @@ def frechet(a: ArrayLike, b: ArrayLike) -> float:
     return float(np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * root)
 
 
-def frechet_ratio(
-    a: ArrayLike, b: ArrayLike, real: ArrayLike, components: int = 12, blocks: int = 16
-) -> Estimate:
+def frechet_ratio(a: ArrayLike, b: ArrayLike, real: ArrayLike, components: int = 12, blocks: int = 16) -> Estimate:
     """frechet(a, real) / frechet(b, real), features (n, k), (n, k), (m, k); a and b paired row by row.
 
     In the real features' first principal components: with many more dimensions the distance mostly measures

@@ -81,8 +81,11 @@ def test_mean_and_share_count_people():
 
 
 def test_bad_input_says_what_would_be_right():
-    for call in (lambda: intervals.wilson(5, 3), lambda: intervals.mean([1.0]),
-                 lambda: intervals.bootstrap(np.mean, [1, 2], groups=[1])):
+    for call in (
+        lambda: intervals.wilson(5, 3),
+        lambda: intervals.mean([1.0]),
+        lambda: intervals.bootstrap(np.mean, [1, 2], groups=[1]),
+    ):
         with pytest.raises(GlowkitError, match="want|must"):
             call()
 

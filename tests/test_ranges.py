@@ -17,4 +17,3 @@ def test_the_ranges_inside_the_inverse_end_at_the_pixels():
     assert levels == [2, 2, 2, 1, 1, 1] and largest.shape == (3, 6)
     with torch.no_grad():
         np.testing.assert_allclose(largest[:, -1], model.inverse(z).abs().flatten(1).amax(1))
-

@@ -37,9 +37,7 @@ def test_frechet_distance_against_scipy_s_matrix_root():
     rng = np.random.default_rng(1)
     a, b = rng.normal(size=(200, 5)) @ rng.normal(size=(5, 5)), rng.normal(size=(150, 5)) + 1
     cov_a, cov_b = np.cov(a.T), np.cov(b.T)
-    expected = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(
-        cov_a + cov_b - 2 * linalg.sqrtm(cov_a @ cov_b).real
-    )
+    expected = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a + cov_b - 2 * linalg.sqrtm(cov_a @ cov_b).real)
     assert realism.frechet(a, b) == pytest.approx(expected, rel=1e-9)
     assert realism.frechet(a, a) == pytest.approx(0, abs=1e-9)
 
