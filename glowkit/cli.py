@@ -86,7 +86,7 @@ def celeba() -> None:
 def fetch(out: Path, mirror: str | None) -> None:
     """Fetch the aligned images and the lists of CelebA to the folder OUT (1.4 GB), for research that is not commercial.
 
-    However it was interrupted, running it again continues where it stopped.
+    If it is interrupted, the same command resumes where it stopped.
     """
     from glowkit.celeba import fetch
 
@@ -121,7 +121,7 @@ def check(path: Path, images: str | None) -> None:
 def crop(src: Path, out: Path, size: int, padding: str, packed: bool, skip_faulty: bool, images: str | None) -> None:
     """Crop the CelebA tree SRC to squares with the eyes in place, and write them to the new folder OUT.
 
-    However it was interrupted, running it again continues where it stopped.
+    If it is interrupted, the same command resumes where it stopped.
     """
     from glowkit.celeba import cropping
 

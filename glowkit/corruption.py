@@ -14,7 +14,6 @@ from torch import Tensor
 
 from glowkit.errors import GlowkitError
 from glowkit.flow import Glow
-from glowkit.intervals import Estimate, wilson
 
 VALUE = 100.0  # "absolutely out of range": the thesis's value for a component that should be standard normal
 LOCAL = 1 / 8  # a spot: 90% of the change within this many picture widths, a disc of 5% of the picture
@@ -70,6 +69,17 @@ def corrupt(model: Glow, z: Tensor, sets: Sequence[int | np.ndarray], value: flo
     return torch.cat(parts)
 
 
+def visible_change(pictures: Tensor, original: Tensor) -> Tensor:
+    """What one sees change from a face (3, H, W) to pictures (k, 3, H, W): both are clipped to [0, 1] first."""
+    return pictures.clamp(0, 1) - original.clamp(0, 1)
+
+
+def distance(model: Glow, first: int, second: int) -> float:
+    """How far apart in the picture the cells of two components are, centre to centre, in picture widths."""
+    a, b = site(model, first), site(model, second)
+    return float(np.hypot(a.x - b.x, a.y - b.y))
+
+
 def energy(change: Tensor) -> Tensor:
     """(k,): sums of squares of changes (k, 3, H, W)."""
     return change.double().square().flatten(1).sum(1)
@@ -121,20 +131,3 @@ def r2(actual: Tensor, foreseen: Tensor, face: Tensor) -> float:
     """The share of the change from `face` to `actual` that a picture foresees: 1 is all, 0 is no change."""
     error, change = (actual - foreseen).double(), (actual - face).double()
     return float(1 - error.square().sum() / change.square().sum())
-
-
-def weighted_share(hits: np.ndarray, sizes: Sequence[int]) -> Estimate:
-    """The share among all components, from hits bool (L, k) of k drawn in each level; levels have `sizes`.
-
-    Wilson's interval in each level, joined by the squares of their margins (Zou and Donner, 2008), so that a
-    level in which all or none hit still counts as uncertain.
-    """
-    weights = np.asarray(sizes) / np.sum(sizes)
-    levels = [wilson(int(level.sum()), len(level)) for level in hits]
-    share = float(sum(w * level.estimate for w, level in zip(weights, levels, strict=True)))
-    margins = [
-        float(np.sqrt(sum((w * (level.ci[side] - level.estimate)) ** 2
-                          for w, level in zip(weights, levels, strict=True))))
-        for side in (0, 1)
-    ]
-    return Estimate(share, (max(0.0, share - margins[0]), min(1.0, share + margins[1])), int(hits.size))

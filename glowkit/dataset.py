@@ -24,6 +24,8 @@ from glowkit.files import replacing
 
 FACES = 60_000  # procedural faces: 50,000 train, 5,000 valid, 5,000 test
 FACES_SEED = 0
+FACES_NAME = re.compile(r"faces([0-9]{1,99})")  # any other name is a path, that of a folder "faces_mine" for instance
+PROCEDURAL, PHOTOGRAPHS, SAMPLES = "procedural", "photographs", "samples"  # what a set's images are
 MEMORY_LIMIT = 4 * 2**30  # bytes of crops a Dataset of photographs keeps in memory
 
 
@@ -32,7 +34,8 @@ class Dataset:
     """N square face images with A attributes.
 
     labels: bool (N, A). splits: uint8 (N,), 0 train, 1 valid, 2 test. landmarks: float (N, 5, 2), x then y in
-    pixels of the image, or None. identities: int (N,) or None.
+    pixels of the image, or None. identities: int (N,) or None. kind: PROCEDURAL faces, of which the factors are known
+    and any can be drawn again with some of them changed; PHOTOGRAPHS; or SAMPLES of a model.
     """
 
     name: str
@@ -43,24 +46,53 @@ class Dataset:
     landmarks: np.ndarray | None
     identities: np.ndarray | None
     _pixels: Callable[[np.ndarray], np.ndarray]  # indices (B,) -> uint8 (B, 3, size, size)
+    kind: str = PHOTOGRAPHS
+    _factors: Callable[[np.ndarray], faces.Factors] | None = None  # indices (B,) -> what they are drawn from
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def images(self, indices: Sequence[int] | slice) -> torch.Tensor:
         """The images at `indices`, in that order: uint8 (B, 3, size, size)."""
-        if isinstance(indices, slice):
-            indices = range(*indices.indices(len(self)))
-        indices = np.asarray(indices, dtype=np.int64).reshape(-1)
-        if indices.size and not (0 <= indices.min() and indices.max() < len(self)):
-            raise GlowkitError(f"{self.name}: index out of range; it holds images 0 to {len(self) - 1}")
-        return torch.from_numpy(self._pixels(indices))
+        return torch.from_numpy(self._pixels(self._checked(indices)))
+
+    def has(self, attribute: str) -> np.ndarray:
+        """Which images have the attribute: bool (N,). GlowkitError if the set has no labels for it."""
+        if attribute not in self.attributes:
+            raise GlowkitError(f"attribute {attribute!r}: {self.name} has {', '.join(self.attributes)}")
+        return self.labels[:, self.attributes.index(attribute)]
+
+    def factors(self, indices: Sequence[int] | slice) -> faces.Factors:
+        """What the procedural faces at `indices` are drawn from; GlowkitError if this is another kind of set."""
+        if self._factors is None:
+            raise GlowkitError(f"{self.name}: {self.kind} have no known factors; procedural faces (faces64) do")
+        return self._factors(self._checked(indices))
+
+    def counterfactual(self, indices: Sequence[int] | slice, **changes: bool | float | np.ndarray) -> torch.Tensor:
+        """The true counterfactual: the same faces drawn again with some factors changed, uint8 (B, 3, size, size).
+
+        changes: as `faces.counterfactual` takes them, `Smiling=True` say. GlowkitError if the set is not procedural.
+        """
+        return faces.render(faces.counterfactual(self.factors(indices), **changes), self.size)
 
     def subset(self, split: str) -> np.ndarray:
         """Indices of the images in a split: "train", "valid" or "test"."""
         if split not in celeba.SPLITS:
             raise GlowkitError(f"split {split!r}: choose one of {', '.join(celeba.SPLITS)}")
         return np.flatnonzero(self.splits == celeba.SPLITS.index(split))
+
+    def _checked(self, indices: Sequence[int] | slice) -> np.ndarray:
+        if isinstance(indices, slice):
+            indices = range(*indices.indices(len(self)))
+        indices = np.asarray(indices, dtype=np.int64).reshape(-1)
+        if indices.size and not (0 <= indices.min() and indices.max() < len(self)):
+            raise GlowkitError(f"{self.name}: index out of range; it holds images 0 to {len(self) - 1}")
+        return indices
+
+
+def kind_of(name: str | Path) -> str:
+    """The kind of set that `open_dataset(name)` opens, without opening it: PROCEDURAL or PHOTOGRAPHS."""
+    return PROCEDURAL if FACES_NAME.fullmatch(str(name)) else PHOTOGRAPHS
 
 
 def open_dataset(name: str | Path, size: int | None = None) -> Dataset:
@@ -69,7 +101,7 @@ def open_dataset(name: str | Path, size: int | None = None) -> Dataset:
     A tree is named by its path, or as "celeba": the one at $GLOWKIT_CELEBA. Raises GlowkitError if there is no such
     set or tree, or anything in it is wrong.
     """
-    if match := re.fullmatch(r"faces([0-9]{1,99})", str(name)):
+    if match := FACES_NAME.fullmatch(str(name)):
         if size not in (None, int(match[1])):
             raise GlowkitError(f"{name} has {match[1]} pixels, not {size}: open faces{size} instead")
         return _procedural(int(match[1]))
@@ -83,10 +115,14 @@ def open_dataset(name: str | Path, size: int | None = None) -> Dataset:
 # ------------------------------------------------------------------------------------------- procedural faces
 
 
+def _factors(indices: np.ndarray) -> faces.Factors:
+    return faces.factors(indices, seed=FACES_SEED)
+
+
 def _procedural(size: int) -> Dataset:
     if not 32 <= size <= 256:
         raise GlowkitError(f"faces{size}: procedural faces have 32 to 256 pixels")
-    drawn = faces.factors(np.arange(FACES), seed=FACES_SEED)
+    drawn = _factors(np.arange(FACES))
     return Dataset(
         name=f"faces{size}",
         size=size,
@@ -96,6 +132,8 @@ def _procedural(size: int) -> Dataset:
         landmarks=faces.landmarks(drawn, size),
         identities=drawn.identities,
         _pixels=Blocks(size),
+        kind=PROCEDURAL,
+        _factors=_factors,
     )
 
 
@@ -156,9 +194,7 @@ class Blocks:
         stop = min((b + 1) * self.length, FACES)
         block = np.concatenate(
             [  # in small batches: the renderer's layers then stay in the processor's cache
-                faces.render(
-                    faces.factors(np.arange(i, min(i + 50, stop)), seed=FACES_SEED), self.size
-                ).numpy()
+                faces.render(_factors(np.arange(i, min(i + 50, stop))), self.size).numpy()
                 for i in range(b * self.length, stop, 50)
             ]
         )

@@ -10,6 +10,7 @@ Three questions of the thesis's section 4.1, each against an exact law of the st
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from glowkit import intervals
@@ -128,11 +129,28 @@ def norm_report(norms, dim: int, groups=None) -> NormReport:
     """Mean and s.d. of norms (n,) of points in R^dim with their intervals, beside the chi law (figure 6)."""
     norms, law = np.asarray(norms, dtype=np.float64), norm_law(dim)
     variance = intervals.mean((norms - norms.mean()) ** 2, groups)
-    low, std, high = np.sqrt(np.maximum([variance.ci[0], variance.estimate, variance.ci[1]], 0)).tolist()
     return NormReport(
-        dim, intervals.mean(norms, groups), Estimate(std, (low, high), len(norms)),
+        dim, intervals.mean(norms, groups), length(variance),
         float(law.mean()), float(law.std()), ks_distance(norms, law.cdf, groups),
     )
+
+
+def length(square: Estimate) -> Estimate:
+    """|mu| with its interval from those of |mu|^2, a negative square counting as zero."""
+    return square.through(lambda value: np.sqrt(max(value, 0.0)))
+
+
+def norm_of_mean(square: ArrayLike, dim: int, n: ArrayLike) -> np.ndarray:
+    """Expected norm of the mean of n independent latents in R^dim with |mu|^2 = square: sqrt(|mu|^2 + dim/n).
+
+    square and n are numbers or arrays; a negative square, an estimate's, counts as zero.
+    """
+    return np.sqrt(np.maximum(square, 0) + dim / n)
+
+
+def with_whole(norms: ArrayLike) -> np.ndarray:
+    """(n, 1 + L): the norm of each latent, then those of its levels, which are given: norms (n, L)."""
+    return np.hstack([np.linalg.norm(norms, axis=1, keepdims=True), norms])
 
 
 def level_norms(z, levels: list[slice]) -> np.ndarray:

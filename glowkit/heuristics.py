@@ -21,10 +21,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from glowkit import affine
+from glowkit import affine, edits
 from glowkit.errors import GlowkitError
 from glowkit.flow import Glow
-from glowkit.intervals import Estimate
 from glowkit.judge import Judge
 from glowkit.study import Study
 
@@ -121,17 +120,9 @@ def outcomes(
             rows = np.flatnonzero((labels[:, i] != wanted) & (before[:, j] != wanted))[:n]
             step = alpha if wanted else -alpha
             edited = model.decode(affine.add(z[rows], study.direction(attribute), step)) if len(rows) else x[:0]
-            success = affine.succeeded(judge, edited, attribute, wanted) if len(rows) else np.zeros(0, bool)
+            success = edits.succeeded(judge, edited, attribute, wanted) if len(rows) else np.zeros(0, bool)
             found[attribute, wanted] = Outcome(rows, success)
     return found
-
-
-def share_difference(first: Estimate, second: Estimate) -> Estimate:
-    """first - second, of two independent shares, from their Wilson intervals (Newcombe 1998, method 10)."""
-    below = np.hypot(first.estimate - first.ci[0], second.ci[1] - second.estimate)
-    above = np.hypot(first.ci[1] - first.estimate, second.estimate - second.ci[0])
-    difference = first.estimate - second.estimate
-    return Estimate(difference, (difference - float(below), difference + float(above)), first.n + second.n)
 
 
 def sampled_directions(z: Tensor, n: int, faces: int, mean_not: ArrayLike, seed: int = 0) -> Tensor:
@@ -225,7 +216,7 @@ def strangeness(x: Tensor, real: Tensor) -> np.ndarray:
     def distance(pictures: Tensor) -> np.ndarray:
         return np.sqrt(2 * (nearest - pca.score_samples(rows(pictures))))
 
-    return np.where(affine.finite(x), distance(x) / np.median(distance(real[1::2])), np.inf)
+    return np.where(edits.finite(x), distance(x) / np.median(distance(real[1::2])), np.inf)
 
 
 def along_sphere(z: Tensor, towards: ArrayLike, chord: ArrayLike) -> Tensor:

@@ -5,10 +5,11 @@
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special, stats
 
 from glowkit.errors import GlowkitError
@@ -24,12 +25,31 @@ class Estimate(NamedTuple):
     ci: tuple[float, float]
     n: int
 
-    def __str__(self) -> str:
-        """As many decimals as the interval's width makes meaningful."""
+    @property
+    def brief(self) -> str:
+        """Number and interval without n, for where n is given once for all.
+
+        It has as many decimals as the interval's width makes meaningful.
+
+        >>> wilson(889, 1000).brief
+        '0.889 [0.868, 0.907]'
+        """
         width = self.ci[1] - self.ci[0]
         places = 1 - math.floor(math.log10(width)) if width > 0 else 4
         shape = f".{max(0, places)}f" if places <= 6 else ".2g"
-        return f"{self.estimate:{shape}} [{self.ci[0]:{shape}}, {self.ci[1]:{shape}}] (n = {self.n:,})"
+        return f"{self.estimate:{shape}} [{self.ci[0]:{shape}}, {self.ci[1]:{shape}}]"
+
+    def __str__(self) -> str:
+        return f"{self.brief} (n = {self.n:,})"
+
+    def through(self, function: Callable[[float], float]) -> "Estimate":
+        """The estimate of function(quantity), for an increasing function: it keeps the interval's coverage.
+
+        >>> wilson(889, 1000).through(lambda share: 100 * share)
+        88.9 [86.8, 90.7] (n = 1,000)
+        """
+        estimate, low, high = (float(function(value)) for value in (self.estimate, *self.ci))
+        return Estimate(estimate, (low, high), self.n)
 
 
 def wilson(successes: float, n: float, level: float = 0.95) -> Estimate:
@@ -42,15 +62,16 @@ def wilson(successes: float, n: float, level: float = 0.95) -> Estimate:
     return Estimate(p, (min(p, (centre - margin) / shrink), max(p, (centre + margin) / shrink)), int(n))
 
 
-def numbered(highest: int, seen: int, level: float = 0.95) -> Estimate:
-    """How many there are, numbered from 1, if the highest of `seen` drawn at random has this number.
+def german_tank(highest: int, seen: int, level: float = 0.95) -> Estimate:
+    """How many things there are in all, if they carry the numbers 1 to N and the highest of `seen` ones is known.
 
-    The unbiased estimate m + m/k - 1, and every total N under which a maximum of m or less is not a rare event:
-    P(max <= m | N) = C(m, k) / C(N, k) >= 1 - level. (In the war it was tanks.)
+    The German tank problem, for `seen` things drawn at random without replacement. The unbiased estimate
+    m + m/k - 1, and every total N under which a maximum of m or less is not a rare event:
+    P(max <= m | N) = C(m, k) / C(N, k) >= 1 - level.
     """
     m, k = int(highest), int(seen)
     if not 1 <= k <= m:
-        raise GlowkitError(f"numbered: highest {highest} of {seen} seen: want 1 <= seen <= highest")
+        raise GlowkitError(f"german_tank: highest {highest} of {seen} seen: want 1 <= seen <= highest")
 
     def log_share(total: int) -> float:  # log C(m, k) - log C(total, k)
         a, b, c, d = special.gammaln([m + 1, total - k + 1, m - k + 1, total + 1])
@@ -97,6 +118,44 @@ def share(hits, groups=None, level: float = 0.95) -> Estimate:
     return wilson(p * evidence, evidence, level)._replace(estimate=p, n=len(hits))
 
 
+def share_difference(first: Estimate, second: Estimate) -> Estimate:
+    """first - second, of two independent shares, from their Wilson intervals (Newcombe 1998, method 10)."""
+    below = np.hypot(first.estimate - first.ci[0], second.ci[1] - second.estimate)
+    above = np.hypot(first.ci[1] - first.estimate, second.estimate - second.ci[0])
+    difference = first.estimate - second.estimate
+    return Estimate(difference, (difference - float(below), difference + float(above)), first.n + second.n)
+
+
+def weighted_share(hits: ArrayLike, sizes: Sequence[int]) -> Estimate:
+    """The share in a whole population, from hits bool (L, k) of k members drawn in each of L strata of these `sizes`.
+
+    Wilson's interval in each stratum, joined by the squares of their margins (Zou and Donner, 2008), so that a
+    stratum in which all or none hit still counts as uncertain.
+    """
+    hits = np.asarray(hits, bool)
+    weights = np.asarray(sizes) / np.sum(sizes)
+    strata = [wilson(int(stratum.sum()), len(stratum)) for stratum in hits]
+    share = float(sum(w * stratum.estimate for w, stratum in zip(weights, strata, strict=True)))
+    margins = [
+        float(np.sqrt(sum((w * (stratum.ci[side] - stratum.estimate)) ** 2
+                          for w, stratum in zip(weights, strata, strict=True))))
+        for side in (0, 1)
+    ]  # fmt: skip
+    return Estimate(share, (max(0.0, share - margins[0]), min(1.0, share + margins[1])), int(hits.size))
+
+
+def pearson(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Estimate:
+    """Pearson's correlation of x (n,) and y (n,), with Fisher's interval."""
+    found = stats.pearsonr(x, y)
+    low, high = found.confidence_interval(level)
+    return Estimate(float(found.statistic), (float(low), float(high)), len(np.asarray(x)))
+
+
+def spearman(x: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None, resamples: int = 1000) -> Estimate:
+    """Spearman's rank correlation of x (n,) and y (n,), with a bootstrap interval; `groups` (n,) as in `bootstrap`."""
+    return bootstrap(lambda a, b: stats.spearmanr(a, b).statistic, x, y, groups=groups, resamples=resamples)
+
+
 def group_sums(values, groups=None) -> np.ndarray:
     """Sums of values (n,) within each group of `groups` (n,); without groups every value is its own."""
     values = np.asarray(values, dtype=np.float64)
@@ -126,6 +185,7 @@ def bootstrap(
         raise GlowkitError(f"bootstrap: arrays (and groups) must have equal lengths, the first has {n}")
     rng = np.random.default_rng(seed)
     if groups is None:
+
         def draw() -> np.ndarray:
             return rng.integers(n, size=n)
     else:

@@ -34,16 +34,19 @@ def log_det(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return torch.stack(found)
 
 
+def pulled_back(z: Tensor, log_det: Tensor) -> Tensor:
+    """log (phi(z) |det df/dx|) in nats (...), as in equation 2.1, of z = f(x) (..., N) and log |det| (...)."""
+    return -0.5 * (z.square().sum(-1) + z.shape[-1] * math.log(2 * math.pi)) + log_det
+
+
 def log_density(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """log (phi(f(x)) |det df/dx|) in nats (B,): the integrand of equation 2.1, by brute force."""
+    """The log-density that f, which maps batches, gives to each of x (B, ...), in nats (B,), by brute force."""
     with torch.no_grad():
         z = f(x).flatten(1).double()
-    return -0.5 * (z.square().sum(1) + z.shape[1] * math.log(2 * math.pi)) + log_det(f, x)
+    return pulled_back(z, log_det(f, x))
 
 
-def check(
-    forward: Callable[[Tensor], tuple[Tensor, Tensor]], inverse: Callable[[Tensor], Tensor], x: Tensor
-) -> Errors:
+def check(forward: Callable[[Tensor], tuple[Tensor, Tensor]], inverse: Callable[[Tensor], Tensor], x: Tensor) -> Errors:
     """Compare a layer's `forward(x) -> (y, ladj)` and `inverse(y) -> x` with autograd at x (B, ...)."""
     with torch.no_grad():
         y, ladj = forward(x)

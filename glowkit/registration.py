@@ -27,6 +27,11 @@ def displacement(x: Tensor, reference: Tensor, points: np.ndarray, radius: float
     return np.array(found)
 
 
+def rms_distance(offsets: np.ndarray) -> float:
+    """Root mean square length of offsets (..., 2), such as `displacement` finds, in their unit."""
+    return np.sqrt((offsets**2).sum(-1).mean())
+
+
 def _one(moved: np.ndarray, fixed: np.ndarray, point: np.ndarray, radius: float) -> np.ndarray:
     reach = int(2 * radius + 0.5)
     dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)

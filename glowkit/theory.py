@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy import stats
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from glowkit import intervals
 from glowkit.errors import GlowkitError
 from glowkit.gaussianity import norm_law
 from glowkit.intervals import Estimate
+from glowkit.jacobian import pulled_back
 
 # --- Maximum likelihood is a Kullback-Leibler divergence (section 5.1) -------------------------------------
 
@@ -30,7 +32,7 @@ def pull_back(f: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
     def one(x: Tensor) -> Tensor:
         z, jacobian = f(x), torch.func.jacrev(f)(x)
-        return -0.5 * (z @ z + len(z) * log(2 * pi)) + torch.linalg.slogdet(jacobian).logabsdet
+        return pulled_back(z, torch.linalg.slogdet(jacobian).logabsdet)
 
     return torch.func.vmap(one)
 
@@ -156,6 +158,16 @@ def crossing_probability(step: float = 2 * HALF_SPACE_MEAN) -> float:
     return float(2 * stats.norm.cdf(step) - 1)
 
 
+def class_crossing_probability(alpha: ArrayLike, separation: float) -> np.ndarray:
+    """P(a point of one Gaussian class, moved by alpha times the difference of the means, crosses to the other).
+
+    Two classes of s.d. 1 whose means are `separation` apart, the plane half-way between; of the points on their own
+    side of it. alpha: a number or an array.
+    """
+    cdf, d = stats.norm.cdf, separation
+    return (cdf((np.asarray(alpha) - 0.5) * d) - cdf(-d / 2)) / cdf(d / 2)
+
+
 def crossing_share(heights, step: float) -> Estimate:
     """The share of points at the given distances (n,) from a plane that a step towards it carries across."""
     heights = np.asarray(heights)
@@ -244,6 +256,11 @@ def swirl(z: Tensor, strength: float) -> Tensor:
     angle = strength * z.square().sum(dim=1)
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([cos * z[:, 0] - sin * z[:, 1], sin * z[:, 0] + cos * z[:, 1]], dim=1)
+
+
+def likelihood_change(log_prob: Callable[[Tensor], Tensor], z: Tensor, w: Tensor) -> float:
+    """Largest change of log_prob, nats per 1,000 dimensions, if a map with unit Jacobian takes points z (n, N) to w."""
+    return (log_prob(w) - log_prob(z)).abs().max().item() * 1000 / z.shape[1]
 
 
 def linear_share(z, w) -> float:

@@ -8,7 +8,6 @@ from scipy import stats
 from glowkit import corruption
 from glowkit.errors import GlowkitError
 from glowkit.flow import Glow, GlowConfig
-from glowkit.intervals import wilson
 
 
 @pytest.fixture(scope="module")
@@ -115,18 +114,15 @@ def test_corruptions_of_a_linear_model_add_up_and_of_another_do_not(untrained):
     assert corruption.r2(torch.ones(3, 4, 4), torch.zeros(3, 4, 4), torch.zeros(3, 4, 4)) == 0
 
 
-def test_share_of_one_level_is_wilsons_and_levels_weigh_by_their_size():
-    hits = np.arange(40) < 30
-    single = corruption.weighted_share(hits[None], [7])
-    assert (single.estimate, *single.ci) == pytest.approx((0.75, *wilson(30, 40).ci))
-    every = corruption.weighted_share(np.stack([hits, np.ones(40, bool)]), [100, 300])
-    assert every.estimate == pytest.approx(0.25 * 0.75 + 0.75 * 1) and every.n == 80
-    assert every.ci[0] < every.estimate < every.ci[1] <= 1
+def test_a_visible_change_is_between_clipped_pictures():
+    face = torch.tensor([0.5, 0.9, 1.2]).view(3, 1, 1).expand(3, 2, 2)
+    change = corruption.visible_change(face[None] + torch.tensor([-2.0, 0.4])[:, None, None, None], face)
+    assert change[0, :, 0, 0].tolist() == pytest.approx([-0.5, -0.9, -1.0])
+    assert change[1, :, 0, 0].tolist() == pytest.approx([0.4, 0.1, 0.0])
 
 
-def test_share_interval_covers_the_truth():
-    rng = np.random.default_rng(0)
-    p, sizes, k = np.array([0.97, 0.6, 0.1]), np.array([600, 300, 100]), 60
-    truth = float(p @ sizes / sizes.sum())
-    intervals = [corruption.weighted_share(rng.random((3, k)) < p[:, None], sizes).ci for _ in range(300)]
-    assert np.mean([low <= truth <= high for low, high in intervals]) > 0.92
+def test_the_distance_of_components_is_that_of_their_cells(untrained):
+    first, deep = untrained.level_slices[0], untrained.level_slices[-1]
+    assert corruption.distance(untrained, first.start, first.start + 8 * 8) == 0  # another channel of the same cell
+    assert corruption.distance(untrained, first.start, first.start + 3) == pytest.approx(3 / 8)
+    assert corruption.distance(untrained, deep.start, deep.start + 3) == pytest.approx(2**0.5 / 2)

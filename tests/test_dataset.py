@@ -115,7 +115,39 @@ def test_indices_out_of_range_are_refused(cache):
         d.subset("holdout")
 
 
+def test_procedural_faces_can_be_drawn_again_with_a_factor_changed(cache):
+    d = dataset.open_dataset("faces32")
+    where = [55_000, 3]
+    assert d.kind == dataset.PROCEDURAL and (d.factors(where)["Smiling"] == d.has("Smiling")[where]).all()
+    smiling = d.counterfactual(where, Smiling=True)
+    expected = faces.render(faces.counterfactual(faces.factors(where, seed=0), Smiling=True), 32)
+    assert torch.equal(smiling, expected) and smiling.dtype == torch.uint8
+    same = d.counterfactual(slice(3, 4), Smiling=d.has("Smiling")[3])
+    assert (same.short() - d.images([3]).short()).abs().max() <= 1
+    with pytest.raises(GlowkitError, match="images 0 to 59999"):
+        d.counterfactual([60_000], Smiling=True)
+    with pytest.raises(GlowkitError, match="unknown factor 'Smirking'"):
+        d.counterfactual([0], Smirking=True)
+    with pytest.raises(GlowkitError, match="attribute 'Smirking': faces32 has 5_o_Clock_Shadow"):
+        d.has("Smirking")
+
+
 # ----------------------------------------------------------------------------------------------- photographs
+
+
+@pytest.mark.parametrize("name", ["faces_mine", "faces", "faces64x", "./faces64"])
+def test_a_tree_in_a_folder_called_faces_holds_photographs(tree, name, monkeypatch):
+    (tree.parent / "elsewhere").mkdir()
+    monkeypatch.chdir(tree.parent / "elsewhere")
+    tree.rename(name)
+    assert dataset.kind_of(name) == dataset.PHOTOGRAPHS
+    d = dataset.open_dataset(name, 32)
+    assert d.kind == dataset.PHOTOGRAPHS and len(d) == 10
+    assert (d.has("Male") == d.labels[:, 0]).all()
+    for ask in (lambda: d.counterfactual([0], Smiling=True), lambda: d.factors([0])):
+        with pytest.raises(GlowkitError, match=f"^{d.name}: photographs have no known factors"):
+            ask()
+    assert dataset.kind_of("faces64") == dataset.PROCEDURAL
 
 
 @pytest.fixture

@@ -154,3 +154,23 @@ def test_along_training_mean_is_the_projection_on_it():
         projections={"latent": {"zero": zero, "opposite": opposite}},
     )
     assert g.along_training_mean(made) == pytest.approx(held_out @ made.mean / np.linalg.norm(made.mean), abs=1e-3)
+
+
+def test_lengths_come_from_squares_and_a_negative_square_is_none():
+    assert g.length(intervals.Estimate(4.0, (1.0, 9.0), 5)) == (2.0, (1.0, 3.0), 5)
+    assert g.length(intervals.Estimate(-1.0, (-2.0, 4.0), 5)) == (0.0, (0.0, 2.0), 5)
+
+
+def test_the_norm_of_a_mean_has_its_noise():
+    rng = np.random.default_rng(0)
+    mean = np.full(400, 0.1)
+    norms = [np.linalg.norm((mean + rng.standard_normal((50, 400))).mean(0)) for _ in range(200)]
+    assert g.norm_of_mean(mean @ mean, 400, 50) == pytest.approx(np.mean(norms), rel=0.01)
+    assert g.norm_of_mean(-3.0, 400, np.array([4, 100])) == pytest.approx([10, 2])
+
+
+def test_the_norm_of_the_whole_stands_before_those_of_the_levels():
+    z = np.random.default_rng(0).normal(size=(6, 10)).astype(np.float32)
+    levels = [slice(0, 7), slice(7, 10)]
+    every = g.level_norms(z, levels)
+    np.testing.assert_allclose(g.with_whole(every[:, 1:]), every, rtol=1e-6)

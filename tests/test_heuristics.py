@@ -8,7 +8,6 @@ from scipy import stats
 from glowkit import heuristics
 from glowkit.errors import GlowkitError
 from glowkit.flow import Glow, GlowConfig
-from glowkit.intervals import wilson
 from glowkit.study import Study
 
 RNG = np.random.default_rng(0)
@@ -94,13 +93,6 @@ def test_outcomes_add_to_those_without_and_remove_from_those_with():
         assert not found["red", wanted].success.any()  # its direction is zero
     still = heuristics.outcomes(model, judge, study, x, model.encode(x), labels, ["bright"], n=8, alpha=0.0)
     assert not still["bright", True].success.any()
-
-
-def test_share_difference_is_newcombes():
-    # Newcombe (1998), table II, example (a): 56/70 - 48/80, method 10: 0.0524 to 0.3339
-    found = heuristics.share_difference(wilson(56, 70), wilson(48, 80))
-    assert found.estimate == pytest.approx(0.2) and found.n == 150
-    assert found.ci == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
 def test_sampled_directions_get_longer_as_images_get_fewer():

@@ -81,14 +81,17 @@ def test_mean_and_share_count_people():
 
 
 def test_bad_input_says_what_would_be_right():
-    for call in (lambda: intervals.wilson(5, 3), lambda: intervals.mean([1.0]),
-                 lambda: intervals.bootstrap(np.mean, [1, 2], groups=[1])):
+    for call in (
+        lambda: intervals.wilson(5, 3),
+        lambda: intervals.mean([1.0]),
+        lambda: intervals.bootstrap(np.mean, [1, 2], groups=[1]),
+    ):
         with pytest.raises(GlowkitError, match="want|must"):
             call()
 
 
 def test_a_total_that_is_just_not_rare_is_kept():
-    assert intervals.numbered(49, 1).ci == (49, 980)  # 49 / 980 is 1 - 0.95
+    assert intervals.german_tank(49, 1).ci == (49, 980)  # 49 / 980 is 1 - 0.95
 
 
 @given(total=st.integers(1, 60), data=st.data())
@@ -96,15 +99,71 @@ def test_a_total_that_is_just_not_rare_is_kept():
 def test_a_total_from_the_highest_number_against_counting(total, data):
     highest = data.draw(st.integers(1, total))
     seen = data.draw(st.integers(1, highest))
-    found = intervals.numbered(highest, seen)
+    found = intervals.german_tank(highest, seen)
     kept = [n for n in range(highest, 4000) if 20 * math.comb(highest, seen) >= math.comb(n, seen)]
     assert found.ci == (highest, kept[-1]) or kept[-1] == 3999
     # Unbiased: the mean of the estimate over every draw of `seen` from `total`.
     weights = {m: math.comb(m - 1, seen - 1) / math.comb(total, seen) for m in range(seen, total + 1)}
-    average = sum(w * intervals.numbered(m, seen).estimate for m, w in weights.items())
+    average = sum(w * intervals.german_tank(m, seen).estimate for m, w in weights.items())
     assert average == pytest.approx(total)
 
 
 def test_a_total_needs_something_seen():
     with pytest.raises(GlowkitError, match="1 <= seen <= highest"):
-        intervals.numbered(3, 4)
+        intervals.german_tank(3, 4)
+
+
+def test_share_difference_is_newcombes():
+    # Newcombe (1998), table II, example (a): 56/70 - 48/80, method 10: 0.0524 to 0.3339
+    found = intervals.share_difference(intervals.wilson(56, 70), intervals.wilson(48, 80))
+    assert found.estimate == pytest.approx(0.2) and found.n == 150
+    assert found.ci == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+def test_share_of_one_level_is_wilsons_and_levels_weigh_by_their_size():
+    hits = np.arange(40) < 30
+    single = intervals.weighted_share(hits[None], [7])
+    assert (single.estimate, *single.ci) == pytest.approx((0.75, *intervals.wilson(30, 40).ci))
+    every = intervals.weighted_share(np.stack([hits, np.ones(40, bool)]), [100, 300])
+    assert every.estimate == pytest.approx(0.25 * 0.75 + 0.75 * 1) and every.n == 80
+    assert every.ci[0] < every.estimate < every.ci[1] <= 1
+
+
+def test_share_interval_covers_the_truth():
+    rng = np.random.default_rng(0)
+    p, sizes, k = np.array([0.97, 0.6, 0.1]), np.array([600, 300, 100]), 60
+    truth = float(p @ sizes / sizes.sum())
+    found = [intervals.weighted_share(rng.random((3, k)) < p[:, None], sizes).ci for _ in range(300)]
+    assert np.mean([low <= truth <= high for low, high in found]) > 0.92
+
+
+def test_an_estimate_without_n_and_an_increasing_function_of_it():
+    share = intervals.wilson(889, 1000)
+    assert share.brief == "0.889 [0.868, 0.907]" and str(share) == "0.889 [0.868, 0.907] (n = 1,000)"
+    squares = intervals.Estimate(4.0, (1.0, 9.0), 7).through(math.sqrt)
+    assert squares == (2.0, (1.0, 3.0), 7) and isinstance(squares, intervals.Estimate)
+
+
+def test_pearson_has_fishers_interval():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=40)
+    y = x + rng.normal(size=40)
+    found = intervals.pearson(x, y)
+    middle = np.arctanh(np.corrcoef(x, y)[0, 1])
+    margin = stats.norm.ppf(0.975) / np.sqrt(37)
+    assert found.n == 40
+    assert (found.estimate, *found.ci) == pytest.approx(tuple(np.tanh([middle, middle - margin, middle + margin])))
+
+
+def test_spearman_is_blind_to_the_scale_and_resamples_groups():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=60)
+    y = x + rng.normal(size=60)
+    found = intervals.spearman(x, y)
+    ranks = [np.argsort(np.argsort(values)) for values in (x, y)]
+    assert found.estimate == pytest.approx(np.corrcoef(*ranks)[0, 1])
+    assert intervals.spearman(np.exp(x), y**3) == found and found.ci[0] < found.estimate < found.ci[1]
+    same = intervals.spearman(x, np.exp(x))
+    assert (same.estimate, *same.ci) == pytest.approx((1, 1, 1))
+    copies = intervals.spearman(np.repeat(x, 4), np.repeat(y, 4), groups=np.repeat(np.arange(60), 4))
+    assert np.diff(copies.ci) == pytest.approx(np.diff(found.ci), rel=0.2)  # four copies are no more evidence

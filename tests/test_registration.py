@@ -1,10 +1,11 @@
 """Displacements against shifts that are known: of a smooth pattern, and of faces painted elsewhere."""
 
 import numpy as np
+import pytest
 import torch
 
 from glowkit import faces
-from glowkit.registration import displacement
+from glowkit.registration import displacement, rms_distance
 
 
 def pattern(shift_x, shift_y):
@@ -30,3 +31,9 @@ def test_faces_painted_somewhere_else():
         assert np.allclose(moved - points, move)
         found = displacement(there[None], here[None], points[None, :2], 6)
         assert np.abs(found[0] - move).max() < 0.1
+
+
+def test_rms_distance_is_a_loop_over_points():
+    offsets = np.random.default_rng(0).normal(size=(5, 2, 2))
+    squares = [x * x + y * y for x, y in offsets.reshape(-1, 2)]
+    assert rms_distance(offsets) == pytest.approx((sum(squares) / 10) ** 0.5)

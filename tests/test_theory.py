@@ -217,3 +217,18 @@ def test_no_class_of_a_gaussian_has_a_longer_direction(p, seed):
 def test_a_share_is_between_nought_and_one():
     with pytest.raises(GlowkitError, match="between 0 and 1"):
         t.longest_direction(1.0)
+
+
+@pytest.mark.parametrize("alpha, separation", [(0.5, 1.0), (1.0, 2.0), (0.7, 5.0), (0.0, 3.0)])
+def test_crossing_between_two_classes_agrees_with_draws(alpha, separation):
+    heights = np.random.default_rng(0).normal(separation / 2, 1, 400_000)  # above the plane half-way
+    heights = heights[heights > 0]
+    expected = np.mean(heights < alpha * separation)
+    assert t.class_crossing_probability(alpha, separation) == pytest.approx(expected, abs=4e-3)
+
+
+def test_the_likelihood_change_of_a_stretch_is_in_closed_form():
+    z = torch.randn(5, 40, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
+    largest = (z.square().sum(1) * (1.01**2 - 1) / 2).max() * 1000 / 40
+    assert t.likelihood_change(lambda v: -v.square().sum(1) / 2, z, 1.01 * z) == pytest.approx(float(largest))
+    assert t.likelihood_change(lambda v: -v.square().sum(1) / 2, z, -z) == 0

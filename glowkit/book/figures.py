@@ -7,7 +7,7 @@ dark picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,6 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import Tensor
+
+from glowkit import escaping
 
 # Okabe and Ito's colours, told apart by readers with any kind of colour vision.
 COLOURS = {
@@ -146,6 +148,22 @@ def histograms(
     axis.set_xlabel(xlabel)
     axis.set_ylabel("density")
     axis.legend()
+
+
+def label_points(
+    axis: Axes, x: ArrayLike, y: ArrayLike, texts: Sequence[str], order: Iterable[int], most: int
+) -> None:
+    """Write up to `most` of the texts beside their points x (n,), y (n,), in this order, none on top of another.
+
+    Draw the figure before (`figure.canvas.draw()`) if its scales are still to be fixed.
+    """
+    written: list[np.ndarray] = []
+    for k in order:
+        place = axis.transData.transform((x[k], y[k]))
+        if len(written) < most and all(abs(place[0] - q[0]) > 85 or abs(place[1] - q[1]) > 14 for q in written):
+            text = escaping.mathtext(texts[k].replace("_", " "))
+            axis.annotate(text, (x[k], y[k]), (4, 3), textcoords="offset points", fontsize=7)
+            written.append(place)
 
 
 def _image_axes(

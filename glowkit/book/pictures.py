@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from glowkit import checkpoint
-from glowkit.dataset import Dataset, open_dataset
+from glowkit.dataset import PHOTOGRAPHS, SAMPLES, Dataset, kind_of, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.heuristics import partial_differences
 from glowkit.judge import open_judge
@@ -31,7 +31,7 @@ def open_pictures(name: str | Path, data: str = "") -> Dataset:
     or if fewer than ENOUGH are in the test split.
     """
     own = checkpoint.data_of(name)
-    if not data and not own.startswith("faces"):
+    if not data and kind_of(own) == PHOTOGRAPHS:
         return sampled(name)
     album = open_dataset(data or own, size=checkpoint.config_of(name).image_size)
     wanted = open_study(name).attributes
@@ -62,6 +62,7 @@ def sampled(name: str | Path, n: int = COUNT, temperature: float = TEMPERATURE, 
         landmarks=None,
         identities=None,
         _pixels=lambda where: pixels.numpy()[where],
+        kind=SAMPLES,
     )
 
 

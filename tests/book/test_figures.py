@@ -59,3 +59,14 @@ def test_histograms_share_bins_are_densities_and_give_n():
         assert abs(np.trapezoid(y, x)) == pytest.approx(1, abs=1e-9)
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a (n = 1,000)", "b (n = 50)"]
     plt.close(figure)
+
+
+def test_labels_are_written_in_order_and_none_on_another():
+    figure, axis = plt.subplots(figsize=(6, 4))
+    x, y, texts = np.array([0.1, 0.1, 0.9, 0.9]), np.array([0.1, 0.105, 0.9, 0.1]), ["a_a", "b", "$c$ $d$", "e"]
+    axis.set(xlim=(0, 1), ylim=(0, 1))
+    figure.canvas.draw()
+    figures.label_points(axis, x, y, texts, [1, 0, 2, 3], most=2)
+    written = [(text.xy, text._preprocess_math(text.get_text())) for text in axis.texts]
+    assert written == [((0.1, 0.105), ("b", False)), ((0.9, 0.9), ("$c$ $d$", False))]
+    plt.close(figure)

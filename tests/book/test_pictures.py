@@ -1,5 +1,6 @@
 """Pictures for a chapter: a model's own samples, or a tree whose attributes are put in the study's order."""
 
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from glowkit import checkpoint, faces, judge, study
 from glowkit.book import pictures
+from glowkit.dataset import PHOTOGRAPHS, PROCEDURAL, SAMPLES
 from glowkit.errors import GlowkitError
 from glowkit.flow import Glow, GlowConfig
 
@@ -42,6 +44,21 @@ def test_samples_stand_in_for_photographs(made):
     said = referee(album.images(range(50))).numpy()[:, [referee.attributes.index(name) for name in album.attributes]]
     assert np.array_equal(album.labels[:50], said > 0.5)
     assert album.identities is None and album.landmarks is None
+    assert album.kind == SAMPLES
+    with pytest.raises(GlowkitError, match="samples of .*: samples have no known factors"):
+        album.counterfactual([0], Smiling=True)
+
+
+def test_a_model_of_photographs_in_a_folder_called_faces_shows_samples(made, tmp_path, monkeypatch):
+    folder, tree = made
+    shutil.copytree(tree, tmp_path / "faces_mine")
+    shutil.copytree(folder, tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pictures, "COUNT", 20)
+    checkpoint.save(checkpoint.load(folder), tmp_path / "model", "faces_mine")
+    assert pictures.open_pictures(tmp_path / "model").kind == SAMPLES
+    monkeypatch.setattr(pictures, "ENOUGH", 10)
+    assert pictures.open_pictures(tmp_path / "model", "faces_mine").kind == PHOTOGRAPHS
 
 
 def test_expected_latents_are_the_regression_on_attributes():
@@ -87,4 +104,5 @@ def test_a_tree_is_read_in_the_order_of_the_study(made, monkeypatch):
 
 
 def test_procedural_models_keep_their_faces():
-    assert pictures.open_pictures("faces64").name == "faces64"
+    album = pictures.open_pictures("faces64")
+    assert album.name == "faces64" and album.kind == PROCEDURAL
