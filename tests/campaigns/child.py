@@ -31,6 +31,7 @@ import tqdm.std  # noqa: E402
 from glowkit import (  # noqa: E402, F401
     celeba_check,
     celeba_crop,
+    celeba_facts,
     celeba_fetch,
     certificate,
     checkpoint,

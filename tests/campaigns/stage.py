@@ -14,6 +14,7 @@ from PIL import Image
 from . import child
 
 SIZE = 16  # pixels a side of the images that the model sees
+LARGE = 64  # of crops that enlarge every face
 ATTRIBUTES = ["Smiling", "Male", "Young"]
 CONFIG = """\
 data = "nowhere"
@@ -44,9 +45,10 @@ def make(folder: Path) -> Path:
     """All of it, in an empty folder."""
     rng = np.random.default_rng(0)
     _tree(folder / "tree", rng, 24)
+    _tree(folder / "few", rng, 6)
     _tree(folder / "csv", rng, 6, comma=True)
-    _zip(folder / "tree", folder / "zipped", zipfile.ZIP_DEFLATED)
-    _zip(folder / "tree", folder / "stored", zipfile.ZIP_STORED)
+    _zip(folder / "few", folder / "zipped", zipfile.ZIP_DEFLATED)
+    _zip(folder / "few", folder / "stored", zipfile.ZIP_STORED)
     _packed(folder / "packed", rng, 200)
     _packed(folder / "small", rng, 12)
     (folder / "config.toml").write_text(CONFIG)
@@ -60,7 +62,8 @@ def make(folder: Path) -> Path:
         _well(action, folder)
     shutil.copytree(folder / "run", folder / "half")
     _well(_half(folder), folder)
-    _well(child.command("crop", folder / "tree", folder / "cropped", "--size", SIZE), folder)
+    for form in ("files", "packed"):
+        _begun(folder, form)
     _ledger(folder / "claims")
     return folder
 
@@ -103,6 +106,25 @@ def _half(folder: Path) -> child.Action:
         train(folder / "config.toml", folder / "packed", folder / "half")()
 
     return action
+
+
+def crop(tree: Path | str, out: Path | str, *options: str, size: int = SIZE) -> child.Action:
+    return child.command("crop", tree, out, "--size", size, *options)
+
+
+def _begun(folder: Path, form: str) -> None:
+    """Crops of the tree `few` that were killed half way, in begun-FORM.part: large ones, so that there is to report."""
+    out = f"begun-{form}"
+    action = crop(folder / "few", out, *(["--packed"] if form == "packed" else []), size=LARGE)
+    whole = child.run(action, folder)
+    shutil.rmtree(folder / out)
+    for at in range(whole.changes // 2, whole.changes):
+        child.run(action, folder, child.Kill(at))
+        report = folder / f"{out}.part" / child.celeba_crop.REPORT
+        if report.exists() and report.stat().st_size:
+            return
+        shutil.rmtree(folder / f"{out}.part", ignore_errors=True)
+    raise RuntimeError("no kill leaves crops behind that are not finished")
 
 
 # -------------------------------------------------------------------------------------------------------- data
@@ -160,7 +182,7 @@ def _packed(folder: Path, rng: np.random.Generator, n: int) -> None:
 def _zip(tree: Path, folder: Path, method: int) -> None:
     folder.mkdir()
     with zipfile.ZipFile(folder / "img_align_celeba.zip", "w", method) as archive:
-        for file in sorted((tree / "img_align_celeba").iterdir())[:6]:
+        for file in sorted((tree / "img_align_celeba").iterdir()):
             archive.write(file, f"img_align_celeba/{file.name}")
     for file in tree.glob("*.txt"):
         shutil.copy(file, folder)
