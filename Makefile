@@ -1,12 +1,14 @@
 # make book   builds the book into _build/html
 # make test   checks the style and runs the tests
-# Both make a local .venv first (once, and again when the pins change). PYTHON=... names another Python >= 3.11.
+# make campaign   200 killed commands and 2,000 damaged files of each kind, for an hour or so; N=... for another number
+# All make a local .venv first (once, and again when the pins change). PYTHON=... names another Python >= 3.11.
 
 PYTHON ?= python3
+N ?= 2000
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: book test clean
+.PHONY: book test campaign clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build -W -n --keep-going book/
@@ -14,6 +16,10 @@ book: $(READY)
 test: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/python -m pytest
+
+campaign: $(READY)
+	$(BIN)/python -m tests.campaigns.kills
+	$(BIN)/python -m tests.campaigns.damage --n $(N)
 
 # The built pages and the executed chapters; .venv stays.
 clean:

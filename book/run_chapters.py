@@ -250,7 +250,7 @@ def bring_up_to_date(
     name = page.stem
     notebook = source(root, name)
     if model is not None:  # as papermill would give it
-        notebook.cells.insert(_parameters(notebook) + 1, nbformat.v4.new_code_cell(f'# Parameters\nmodel = "{model}"'))
+        notebook.cells.insert(_parameters(notebook) + 1, nbformat.v4.new_code_cell(f"# Parameters\nmodel = {model!r}"))
     digest = key(root, notebook, claims)
     before = nbformat.read(page, as_version=4) if page.exists() else None
     if before is not None and before.metadata.get("key") == digest:
@@ -297,11 +297,17 @@ def beside(page: NotebookNode, others: Mapping[str, NotebookNode]) -> NotebookNo
 
 
 def other_models(root: Path, name: str) -> list[str]:
-    """The bundled models, study included, that are not the chapter's own; none if it has no parameter `model`."""
+    """The bundled models, study included, that are not the chapter's own; none if it has no parameter `model`.
+
+    Raises ExtensionError for a name that is not a plain word.
+    """
     notebook = source(root, name)
     at = _parameters(notebook)
     own = re.search(r"""^model = ["'](\w+)["']""", notebook.cells[at].source if at >= 0 else "", re.MULTILINE)
     bundled = sorted(study.parent.name for study in (root / "data").glob("*/study.safetensors"))
+    for model in bundled:  # a name becomes a label, a caption, a folder and a cell of code
+        if not re.fullmatch(r"\w[\w-]*", model):
+            raise ExtensionError(f"data/{model}: a bundled model is named by letters, digits, _ and - alone")
     return [model for model in bundled if model != own[1]] if own else []
 
 

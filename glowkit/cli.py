@@ -6,6 +6,7 @@ that bring in torch are imported inside the commands, so `glowkit --help` is imm
 
 from __future__ import annotations
 
+import html
 import os
 import sys
 from pathlib import Path
@@ -311,7 +312,8 @@ def claims(as_json: bool) -> None:
     """Print the scoreboard of the last build: each claim, its verdict, and the numbers that decided it."""
     from glowkit.book import claims
 
-    click.echo(claims.to_json() if as_json else claims.scoreboard())
+    # A terminal shows a character where a page needs a reference to it.
+    click.echo(claims.to_json() if as_json else html.unescape(claims.scoreboard()))
 
 
 # ------------------------------------------------------------------------------------------- numbers, pictures

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+from glowkit import escaping
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
 from glowkit.intervals import Estimate, wilson
@@ -60,7 +61,7 @@ class Entry:
     def _repr_markdown_(self) -> str:
         row = rows()[self.id]
         return (f"**{self.id}: {self.verdict}.** {row.claim} *Measured:* {row.measure}: {numbers(self)}. "
-                f"*Control:* {self.control}. *Model:* {self.model}.")
+                f"*Control:* {escaping.markdown(self.control)}. *Model:* {escaping.markdown(self.model)}.")
 
 
 @cache
@@ -124,9 +125,10 @@ def scoreboard(entries: list[Entry] | None = None) -> str:
     for entry in load() if entries is None else entries:
         link = f"[{entry.id}](#{entry.id.lower()})"  # each row's section carries its id as label
         if entry.verdict != OPEN:
-            link += f", [figure](#{entry.figure})"
+            link += f", [figure](#{escaping.markdown(entry.figure)})"
         lines.append(f"| {link} | {rows()[entry.id].claim} | {entry.verdict} | {numbers(entry)} "
-                     f"| {entry.control} | {entry.model} |".replace("|df/dx|", r"\|df/dx\|"))
+                     f"| {escaping.markdown(entry.control)} | {escaping.markdown(entry.model)} |"
+                     .replace("|df/dx|", r"\|df/dx\|"))
     return "\n".join(lines)
 
 

@@ -90,7 +90,7 @@ def image_grid(x: Tensor, columns: int = 8, titles: Sequence[str] | None = None)
         if k < len(x):
             axis.imshow(pixels[k])
             if titles:
-                axis.set_title(titles[k])
+                axis.set_title(titles[k], parse_math=False)
         else:
             axis.set_visible(False)
     return figure
@@ -113,9 +113,9 @@ def strip(
         for axis in axes[r][len(x) :]:
             axis.set_visible(False)
         if row_labels:
-            axes[r][0].set_ylabel(row_labels[r], rotation=0, ha="right", va="center")
+            axes[r][0].set_ylabel(row_labels[r], rotation=0, ha="right", va="center", parse_math=False)
     for axis, label in zip(axes[0], column_labels or [], strict=False):
-        axis.set_title(label)
+        axis.set_title(label, parse_math=False)
     return figure
 
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from html import escape
@@ -33,6 +32,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from glowkit import escaping
 from glowkit.book.figures import to_pixels
 
 Frame = Tensor | Figure
@@ -159,8 +159,7 @@ class Control:
             text=escape(self.names[self.start]),
             width=width,
             source=sources[self.start],
-            # "</" would end the script element it stands in.
-            data=json.dumps({"names": self.names, "sources": sources}).replace("</", "<\\/"),
+            data=escaping.script({"names": self.names, "sources": sources}),
         )
 
 

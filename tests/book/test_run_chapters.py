@@ -285,3 +285,16 @@ def test_a_cell_that_takes_too_long_is_named(root, monkeypatch):
     )
     with pytest.raises(run_chapters.ChapterError, match=r"00_measure: code cell 2 .*: stopped after 1 s$"):
         run_chapters.run(root, "00_measure", notebook, {})
+
+
+def test_a_bundled_model_has_a_plain_name(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "00_measure.md").write_text(MEASURE)
+    for name in ("tiny", "other-2"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "study.safetensors").touch()
+    assert run_chapters.other_models(tmp_path, "00_measure") == ["other-2"]
+    (tmp_path / "data" / 'x"; y = "`<b>').mkdir()
+    (tmp_path / "data" / 'x"; y = "`<b>' / "study.safetensors").touch()
+    with pytest.raises(run_chapters.ExtensionError, match="letters, digits"):
+        run_chapters.other_models(tmp_path, "00_measure")

@@ -1,0 +1,288 @@
+"""Damage every kind of file that glowkit reads, run the command that reads it, and see what it makes of it.
+
+Right is a result as it should be, of what is left or of other values that are right in themselves; right is also one
+line on stderr and a status that says so, with nothing written. Anything else is a fault: a stack, a hang, a crash, more
+than 2 GB of memory, half a result, or a result that is not finite or does not hold together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from PIL import Image
+
+from . import child, stage
+from .kills import contents
+from .mutations import IMAGE, JSON, NPY, SAFETENSORS, TEXT, ZIP, Mutation
+
+MEMORY = 2 * 2**30  # bytes beyond what a child begins with
+PATIENCE = 30  # seconds
+SWAPPED = 0.03  # chance that another kind's file stands in the place of the damaged one
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Files to damage one at a time, in copies of `brings`, and the command that reads them.
+
+    check: run after a command that ended well; says what is wrong with its result. writes: what the command may write,
+    a pattern; kept: what a refusal may leave or change.
+    """
+
+    brings: tuple[str, ...]
+    files: tuple[str, ...]
+    mutations: tuple[Mutation, ...]
+    action: child.Action
+    check: Callable[[], str]
+    writes: str
+    kept: str = "^$"
+
+
+LISTS = ("list_attr_celeba", "list_landmarks_align_celeba", "identity_CelebA", "list_eval_partition")
+LOCK = r".*\.?lock$"
+
+
+def kinds(base: Path) -> dict[str, Kind]:
+    resume = stage.train(base / "config.toml", base / "packed", "half")
+    sample = child.command("sample", "model", "-o", "out.png", "--n", 4)
+    cropped = {"check": _tree, "writes": r"^out(/|$)", "kept": r"^out\.part(/|$)"}
+    picture = {"check": _picture, "writes": r"^out\.png$", "kept": LOCK}
+    run = {"check": _run, "writes": r"^half(/|$)", "kept": rf"^half/log\.jsonl$|{LOCK}"}
+
+    def edit(image: Path | str, model: Path | str) -> child.Action:
+        return child.command("edit", image, "-a", "Smiling", "-o", "out.png", "--model", model)
+
+    def few(folder: str, *names: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """A folder to bring, and files in it to damage."""
+        return (folder,), tuple(f"{folder}/{name}" for name in names)
+
+    def check(tree: str) -> dict:
+        return {"action": child.command("celeba", "check", tree), "check": lambda: "", "writes": "^$"}
+
+    report, settings, array = child.cropping.REPORT, child.cropping.SETTINGS, child.cropping.PACKED
+    names = f"{array[:-4]}.txt"
+    archive, stored = few("zipped", "img_align_celeba.zip"), few("stored", "img_align_celeba.zip")
+    images = few("few", "img_align_celeba/000001.jpg", "img_align_celeba/000004.png")
+    config = {"action": _two_steps(base), "check": lambda: "", "writes": r"^run(/|$)", "kept": "^run$"}
+    study = {"action": edit(base / "face.png", "model"), **picture}
+    judge = {"action": _judged(base), "check": lambda: "", "writes": "^$"}
+    found = {
+        "config.toml": Kind(("config.toml",), ("config.toml",), TEXT, **config),
+        "config.json": Kind(*few("model", "config.json"), JSON, sample, **picture),
+        "model": Kind(*few("model", "model.safetensors"), SAFETENSORS, sample, **picture),
+        "state": Kind(*few("half", "state.safetensors"), SAFETENSORS, resume, **run),
+        "log": Kind(*few("half", "log.jsonl"), JSON, resume, **run | {"check": lambda: _log(base)}),
+        "study": Kind(*few("model", "study.safetensors"), SAFETENSORS, **study),
+        "judge": Kind(*few("model", "judge.safetensors"), SAFETENSORS, **judge),
+        "lists": Kind(*few("few", *(f"{name}.txt" for name in LISTS)), TEXT, stage.crop("few", "out"), **cropped),
+        "lists as CSV": Kind(
+            *few("csv", *(f"{name}.csv" for name in LISTS)), TEXT, stage.crop("csv", "out"), **cropped
+        ),
+        "zip": Kind(*archive, ZIP, stage.crop("zipped", "out"), **cropped),
+        "zip, stored": Kind(*stored, ZIP, stage.crop("stored", "out", "--skip-faulty"), **cropped),
+        "zip, checked": Kind(*archive, ZIP, **check("zipped")),
+        "packed": Kind(*few("small", array), NPY, stage.crop("small", "out"), **cropped),
+        "packed names": Kind(*few("small", names), TEXT, stage.crop("small", "out"), **cropped),
+        "images": Kind(*images, IMAGE, stage.crop("few", "out"), **cropped),
+        "images, checked": Kind(*images, IMAGE, **check("few")),
+        "face.png": Kind(("face.png",), ("face.png",), IMAGE, edit("face.png", base / "model"), **picture),
+        "face.jpg": Kind(("face.jpg",), ("face.jpg",), IMAGE, edit("face.jpg", base / "model"), **picture),
+        "claims": Kind(*few("claims", "07_grounding.none.json"), JSON, _scoreboard, _ledger, "^$"),
+    }
+    for form, options in (("files", ()), ("packed", ("--packed",))):
+        out = f"begun-{form}"
+        here, action = f"{out}.part", stage.crop(base / "few", out, *options, size=stage.LARGE)
+        ends = {
+            "check": lambda out=out: _tree(out, stage.LARGE, 6),
+            "writes": rf"^{out}(\.part)?(/|$)",
+            "kept": rf"^{here}(/|$)",
+        }
+        found[f"begun crops, {form}"] = Kind(*few(here, report, settings), TEXT, action, **ends)
+    return found | {"begun crops, array": Kind(*few(here, names, array), TEXT, action, **ends)}
+
+
+# ------------------------------------------------------------------------------------------------- the commands
+
+
+def _two_steps(base: Path) -> child.Action:
+    """Train for two steps, however many the config wants."""
+
+    def action() -> None:
+        step = child.training.Trainer.__call__
+
+        def until_stopped(trainer, x):
+            if trainer.step == 2:
+                sys.exit(0)
+            return step(trainer, x)
+
+        child.training.Trainer.__call__ = until_stopped
+        stage.train(Path("config.toml"), base / "packed", "run")()
+
+    return action
+
+
+def _judged(base: Path) -> child.Action:
+    """Ask the judge, as the chapters do."""
+
+    def action() -> None:
+        x = child.training.open_dataset(base / "packed", size=stage.SIZE).images(range(4))
+        known = child.judge.open_judge("model")
+        for attribute in stage.ATTRIBUTES:
+            known.says(x, attribute)
+        if not known(x).isfinite().all():
+            print("the judge's probabilities are not finite", file=sys.stderr)
+            sys.exit(child.WRONG)
+
+    return child.library(action)
+
+
+def _scoreboard() -> None:
+    os.environ["GLOWKIT_CLAIMS"] = "claims"
+    child.command("claims")()
+
+
+# --------------------------------------------------------------------------------------------------- the results
+
+
+def _picture() -> str:
+    pixels = np.asarray(Image.open("out.png"))
+    broken = (pixels == child.figures.BROKEN).all(-1).mean()
+    return f"{broken:.0%} of the picture's pixels are not finite" if broken else ""
+
+
+def _tree(out: str = "out", size: int = stage.SIZE, crops: int | None = None) -> str:
+    tree = child.cropping.read(out)
+    for i in range(len(tree)):
+        tree.crop(i, size)
+    if tree.image_size != (size, size) or tree.unused or tree.cut:
+        return f"the crops are not as they should be: {tree.image_size}, {tree.unused}, {tree.cut}"
+    return "" if crops in (None, len(tree)) else f"{len(tree)} crops, not {crops}"
+
+
+def _run() -> str:
+    for file in ("model.safetensors", "state.safetensors"):
+        tensors, _ = child.checkpoint.read_tensors(Path("half", file))
+        if bad := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+            return f"{file}: {bad[0]} is not finite"
+    return "" if {line["step"] for line in _lines("half") if "step" in line} else "the log is empty"
+
+
+def _log(base: Path) -> str:
+    """The run ends as it should have, and no good line of its log is lost."""
+    for file in ("model.safetensors", "state.safetensors"):
+        if Path("half", file).read_bytes() != (base / "run" / file).read_bytes():
+            return f"{file} is not that of an undisturbed run"
+    there = [line.get("step") for line in _lines("half")]
+    before = Path("damaged").read_bytes().splitlines()
+    lost = [line for line in (base / "half" / "log.jsonl").read_bytes().splitlines()
+            if line in before and json.loads(line)["step"] not in there]  # fmt: skip
+    return f"the log lost good lines: {lost[0].decode()}" if lost else ""
+
+
+def _lines(run: str) -> list[dict]:
+    return [json.loads(line) for line in Path(run, "log.jsonl").read_text().splitlines()]
+
+
+def _ledger() -> str:
+    for entry in child.claims.load():
+        numbers = () if entry.estimate is None else (entry.estimate, *entry.ci, entry.n)
+        if not all(isinstance(x, (int, float)) and np.isfinite(x) for x in numbers):
+            return f"the ledger has {numbers}"
+        if not all(isinstance(text, str) for text in (entry.control, entry.model, entry.chapter, entry.figure)):
+            return f"the ledger has {entry}"
+    return ""
+
+
+# ------------------------------------------------------------------------------------------------------ the cases
+
+
+def case(name: str, kind: Kind, base: Path, seed: int, number: int, keep: Path | None = None) -> tuple[str, str]:
+    """Damage a file: "right", "one line" or "", and what was wrong."""
+    chance = random.Random(f"{seed} {name} {number}")
+    with tempfile.TemporaryDirectory(dir=base) as place:
+        folder = Path(place)
+        for source in kind.brings:
+            copy = shutil.copytree if (base / source).is_dir() else shutil.copy
+            copy(base / source, folder / source)
+        path = folder / chance.choice(kind.files)
+        data = path.read_bytes()
+        if chance.random() < SWAPPED:
+            how, data = "swapped", _another(base, chance).read_bytes()
+        else:
+            mutation = chance.choice(kind.mutations)
+            how, data = mutation.__name__, mutation(data, chance)
+        path.write_bytes(data)
+        if name == "log":
+            (folder / "damaged").write_bytes(data)
+        if keep:
+            shutil.copytree(folder, keep, dirs_exist_ok=True)
+        before = contents(folder)
+        done = child.run(kind.action, folder, check=kind.check, memory=MEMORY, patience=PATIENCE)
+        after = contents(folder)
+        wrong = done.fault() or _strays(before, after, kind.kept if done.status else kind.writes)
+    if wrong:
+        return "", f"{name} {number} ({path.relative_to(folder)}, {how}): {wrong}"
+    return "one line" if done.status else "right", ""
+
+
+def _another(base: Path, chance: random.Random) -> Path:
+    return chance.choice(sorted(path for path in base.glob("*/*") if path.is_file() and path.stat().st_size < 2**20))
+
+
+def _strays(before: dict[str, str], after: dict[str, str], allowed: str) -> str:
+    """Files that are not as they were, or new, and should not be."""
+    changed = {name for name in before | after if before.get(name) != after.get(name)}
+    strays = sorted(name for name in changed if not re.search(allowed, name))
+    temporary = sorted(name for name in after if name not in before and re.search(r"(^|/)\.[^/]*$|\.part$", name)
+                       and not re.search(LOCK, name) and not re.search(allowed, name))  # fmt: skip
+    return f"writes or changes {', '.join(sorted({*strays, *temporary})[:4])}" if strays or temporary else ""
+
+
+def campaign(
+    n: int, seed: int = 0, only: tuple[str, ...] = (), number: int | None = None, keep: Path | None = None
+) -> tuple[str, list[str]]:
+    """n damaged files of each kind: a table, and a line for each way of being wrong."""
+    rows, wrong = {}, {}
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as place:
+        base = stage.make(Path(place))
+        chosen = {name: kind for name, kind in kinds(base).items() if not only or name in only}
+        with child.Bar(total=n * len(chosen), desc="damage", unit="file") as bar:
+            for name, kind in chosen.items():
+                row = rows[name] = [0, 0, 0, 0]
+                for k in range(n) if number is None else (number,):
+                    result, fault = case(name, kind, base, seed, k, keep)
+                    row[0] += 1
+                    row[1 + ("right", "one line", "").index(result)] += 1
+                    if fault:
+                        told = re.sub(r"[\d.]+|'[^']*'", "#", fault.partition("): ")[2])[:120]
+                        wrong.setdefault((name, told), []).append(fault)
+                    bar.update()
+    lines = [f"{len(faults)} x {faults[0]}" for faults in wrong.values()]
+    return child.table(rows, ("kind", "tried", "right", "one line", "anything else")), lines
+
+
+@click.command()
+@click.option("--n", default=100, show_default=True, help="How many damaged files of each kind.")
+@click.option("--seed", default=0, show_default=True, help="Another seed damages them otherwise.")
+@click.option("--kind", multiple=True, help="This kind of file alone; may be given again.")
+@click.option("--case", type=int, help="One case alone, as a fault names it.")
+@click.option("--keep", type=Path, help="Copy the damaged file of that case, and what is beside it, here.")
+def main(n: int, seed: int, kind: tuple[str, ...], case: int | None, keep: Path | None) -> None:
+    """Damage files at random; the command that reads one must be right, or refuse it in one line."""
+    table, wrong = campaign(n, seed, kind, case, keep)
+    click.echo("\n".join([*wrong, table]))
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""Kill commands at random moments, run them again until they end, and compare every byte with an undisturbed run.
+
+A command dies by SIGKILL at a change to the disk that it is about to make (a file opened to write, a renaming, a
+removal), in the middle of a write, or at any time; often the run after it dies, too. What is there at the end has to
+be what a run that nobody disturbed leaves, file for file, and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import click
+
+from . import child, stage
+
+ALWAYS_MORE = 0.4  # chance that the run after a kill is killed, too
+MOST = 6  # kills in a row
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A command to kill, and what it needs to find in the folder that it runs in."""
+
+    action: child.Action
+    brings: tuple[str, ...] = ()
+
+
+def kinds(base: Path, mirror: str) -> dict[str, Kind]:
+    model = ("model/config.json", "model/model.safetensors")
+    return {
+        "train": Kind(stage.train(base / "config.toml", base / "packed", "run")),
+        "crop": Kind(stage.crop(base / "tree", "out")),
+        "crop --packed": Kind(stage.crop(base / "tree", "out", "--packed")),
+        "study": Kind(stage.study("model", base / "packed"), model),
+        "judge": Kind(stage.judge("model", base / "packed"), model),
+        "faces": Kind(child.command("faces", "out", "--n", 1, "--size", 32)),
+        "publish": Kind(child.command("publish", base / "run", "out")),
+        "fetch": Kind(_fetch(mirror)),
+        "sample": Kind(child.command("sample", base / "model", "-o", "grid.png", "--n", 4)),
+    }
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """A digest of every file below a folder by its path, and an entry for every folder."""
+    return {
+        str(path.relative_to(folder)): "folder" if path.is_dir() else hashlib.sha256(_bytes(path)).hexdigest()
+        for path in folder.rglob("*")
+    }
+
+
+def _bytes(path: Path) -> bytes:
+    """What the file holds; of a log, without the times."""
+    if path.name != "log.jsonl":
+        return path.read_bytes()
+    return re.sub(rb'"(images_per_s|seconds)": [\d.]+', b"", path.read_bytes())
+
+
+def difference(found: dict[str, str], right: dict[str, str]) -> str:
+    """What is wrong with a folder's contents, in words."""
+    left = [name for name in found if name not in right]
+    lost = [name for name in right if name not in found]
+    other = [name for name in right if found.get(name, right[name]) != right[name]]
+    said = (("left behind", left), ("missing", lost), ("different", other))
+    return "; ".join(f"{what}: {', '.join(sorted(names)[:4])}" for what, names in said if names)
+
+
+class Campaign:
+    """One kind of command, its undisturbed run, and its kills."""
+
+    def __init__(self, name: str, kind: Kind, base: Path, seed: int) -> None:
+        self.name, self.kind, self.base, self.seed = name, kind, base, seed
+        with self._folder() as folder:
+            self.undisturbed = child.run(kind.action, folder, patience=300)
+            if self.undisturbed.status:
+                raise RuntimeError(f"{name} fails undisturbed: {self.undisturbed.err}")
+            self.right = contents(folder)
+            self.largest = max(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(dir=self.base) as name:
+            self._fill(Path(name))
+            yield Path(name)
+
+    def _fill(self, folder: Path) -> None:
+        for file in self.kind.brings:
+            (folder / file).parent.mkdir(exist_ok=True)
+            shutil.copy(self.base / file, folder / file)
+
+    def case(self, number: int) -> tuple[int, str]:
+        """How many kills there were in case `number`, and what was wrong after them."""
+        chance = random.Random(f"{self.seed} {self.name} {number}")
+        kills: list[child.Kill] = []
+        with self._folder() as folder:
+            while True:
+                again = len(kills) < MOST and (not kills or chance.random() < ALWAYS_MORE)
+                kill = child.random_kill(chance, self.undisturbed, self.largest) if again else None
+                done = child.run(self.kind.action, folder, kill, patience=120)
+                if done.status in (-signal.SIGKILL, -signal.SIGXFSZ) and not done.late:
+                    kills.append(kill)
+                elif kills:
+                    break
+                else:  # it was over before: once more
+                    shutil.rmtree(folder)
+                    folder.mkdir()
+                    self._fill(folder)
+            # Killed after its last change, a command has nothing left to do, and may say so.
+            missed = difference(contents(folder), self.right)
+            wrong = done.fault() or (missed and f"{missed}; {done.err}".strip("; \n"))
+        return len(kills), wrong and self._told(number, kills, wrong)
+
+    def _told(self, number: int, kills: list[child.Kill], wrong: str) -> str:
+        return f"{self.name} {number}, killed {', then '.join(map(str, kills))}: {wrong}"
+
+
+# ------------------------------------------------------------------------------------------------------- fetch
+
+
+def _files() -> dict[str, bytes]:
+    rng = random.Random(0)
+    names = child.facts.DRIVE
+    return {name: rng.randbytes(700_000 if name.endswith(".zip") else 300) for name in names}
+
+
+def _fetch(mirror: str) -> child.Action:
+    """`glowkit celeba fetch` from a mirror whose small files it takes for the official ones."""
+
+    def action() -> None:
+        for name, data in _files().items():
+            child.facts.MD5[name] = hashlib.md5(data).hexdigest()
+        child.fetch.PAUSE = 0
+        child.command("celeba", "fetch", "out", "--mirror", mirror)()
+
+    return action
+
+
+class _Handler(BaseHTTPRequestHandler):
+    files = _files()
+
+    def do_GET(self) -> None:
+        data, asked = self.files[self.path.split("/")[-1]], self.headers.get("Range")
+        first = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+        if first and first >= len(data):
+            self.send_error(416)
+            return
+        self.send_response(206 if first else 200)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Content-Length", str(len(data) - first))
+        self.end_headers()
+        try:
+            self.wfile.write(data[first:])
+        except OSError:
+            pass  # who asked was killed
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@contextmanager
+def mirror() -> Iterator[str]:
+    """A server of those files in a process of its own."""
+    server = HTTPServer(("127.0.0.1", 0), _Handler)
+    process = os.fork()
+    if not process:
+        try:
+            server.serve_forever()
+        finally:
+            os._exit(0)
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/celeba"
+    finally:
+        server.server_close()
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+
+
+# -------------------------------------------------------------------------------------------------------- main
+
+
+def campaign(n: int, seed: int = 0, only: tuple[str, ...] = (), number: int | None = None) -> tuple[str, list[str]]:
+    """n kills spread over all kinds of commands: a table and what was wrong."""
+    rows, wrong = {}, []
+    with tempfile.TemporaryDirectory(dir=_memory()) as name, mirror() as url:
+        base = stage.make(Path(name))
+        chosen = {kind: made for kind, made in kinds(base, url).items() if not only or kind in only}
+        with child.Bar(total=n, desc="kills", unit="kill") as bar:
+            for i, (kind, made) in enumerate(chosen.items()):
+                killed, one = Campaign(kind, made, base, seed), number
+                row = rows[kind] = [0, 0, 0, 0]  # cases, kills, right, anything else
+                share = n // len(chosen) + (i < n % len(chosen))
+                while row[1] < share:
+                    kills, fault = killed.case(row[0] if one is None else one)
+                    for k, more in enumerate((1, kills, not fault, bool(fault))):
+                        row[k] += more
+                    wrong += [fault] if fault else []
+                    bar.update(kills)
+                    if one is not None:
+                        break
+    return child.table(rows, ("kind", "tried", "kills", "right", "anything else")), wrong
+
+
+def _memory() -> str | None:
+    """Where files are fastest."""
+    return next((place for place in ("/dev/shm",) if os.access(place, os.W_OK)), None)
+
+
+@click.command()
+@click.option("--n", default=200, show_default=True, help="How many kills.")
+@click.option("--seed", default=0, show_default=True, help="Another seed kills at other moments.")
+@click.option("--kind", multiple=True, help="This kind of command alone; may be given again.")
+@click.option("--case", type=int, help="One case alone, as a fault names it.")
+def main(n: int, seed: int, kind: tuple[str, ...], case: int | None) -> None:
+    """Kill commands at random moments; what they leave when run again must be what an undisturbed run leaves."""
+    table, wrong = campaign(n, seed, kind, case)
+    click.echo("\n".join([*wrong, table]))
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()
