@@ -17,9 +17,11 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from torch import Tensor
 
 from glowkit.errors import GlowkitError
-from glowkit.flow import Glow, SplitPrior
+from glowkit.flow import Glow
 from glowkit.intervals import Estimate
 from glowkit.judge import Judge
+from glowkit.kernels import FoldedSteps
+from glowkit.layers import SplitPrior
 from glowkit.study import Study
 
 # ------------------------------------------------------------------------------------------------------ paths
@@ -328,7 +330,7 @@ def inverse_ranges(model: Glow, z: Tensor) -> tuple[list[int], np.ndarray]:
         eps = z[:, model.level_slices[depth]].unflatten(1, model.level_shapes[depth])
         h = level.prior.inverse(h, eps) if isinstance(level.prior, SplitPrior) else level.prior.inverse(eps)
         for layer in (None, *reversed(level.steps)):
-            h = h if layer is None else layer.inverse(h)
+            h = h if layer is None else FoldedSteps([layer], h.shape[-2:]).inverse(h)
             levels.append(depth + 1)
             ranges.append(h.abs().flatten(1).amax(1))
         h = F.pixel_shuffle(h, 2)

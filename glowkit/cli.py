@@ -215,7 +215,7 @@ def bench(
     plan = training.read_config(config)
     steps = plan.training.steps if steps is None else steps
     plan = replace(plan, data=data or plan.data, training=replace(plan.training, steps=steps))
-    result = compare.run(plan, peer, rounds, out, tell=click.echo)
+    result = compare.measure(plan, peer, rounds, out, tell=click.echo)
     _write_numbers(file, result)
 
 
@@ -231,7 +231,7 @@ def cost(config: Path, rounds: int, file: Path | None) -> None:
 
     if file:
         _check_folder(file)
-    result = scaling.run(training.read_config(config), rounds, tell=click.echo)
+    result = scaling.measure(training.read_config(config), rounds, tell=click.echo)
     _write_numbers(file, result)
     if file:
         with replacing(file.with_suffix(".svg")) as temporary:
