@@ -225,7 +225,7 @@ def bench(
     plan = training.read_config(config)
     settings = replace(plan.training, steps=steps) if steps else plan.training
     plan = replace(plan, data=data or plan.data, training=settings)
-    result = compare.run(plan, peer, rounds, out, tell=click.echo, train=steps != 0)
+    result = compare.measure(plan, peer, rounds, out, tell=click.echo, train=steps != 0)
     _write_numbers(file, result)
 
 
@@ -241,7 +241,7 @@ def cost(config: Path, rounds: int, file: Path | None) -> None:
 
     if file:
         _check_folder(file)
-    result = scaling.run(training.read_config(config), rounds, tell=click.echo)
+    result = scaling.measure(training.read_config(config), rounds, tell=click.echo)
     _write_numbers(file, result)
     if file:
         with replacing(file.with_suffix(".svg")) as temporary:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from glowkit.errors import GlowkitError
-from glowkit.flow import Glow
+from glowkit.image_flow import ImageFlow
 
 VALUE = 100.0  # "absolutely out of range": the thesis's value for a component that should be standard normal
 LOCAL = 1 / 8  # a spot: 90% of the change within this many picture widths, a disc of 5% of the picture
@@ -33,7 +33,7 @@ class Site(NamedTuple):
     cell: float
 
 
-def site(model: Glow, component: int) -> Site:
+def site(model: ImageFlow, component: int) -> Site:
     """The site of one component of the flat latent (D,)."""
     if not 0 <= component < model.dim:
         raise GlowkitError(f"component {component}: this model's latents have 0 to {model.dim - 1}")
@@ -43,7 +43,7 @@ def site(model: Glow, component: int) -> Site:
     return Site(level + 1, int(channel), (int(column) + 0.5) / width, (int(row) + 0.5) / height, 1 / width)
 
 
-def draw(model: Glow, per_level: int, seed: int = 0) -> np.ndarray:
+def draw(model: ImageFlow, per_level: int, seed: int = 0) -> np.ndarray:
     """(L, per_level) components, drawn at random within each level without repetition."""
     rng = np.random.default_rng(seed)
     smallest = min(where.stop - where.start for where in model.level_slices)
@@ -55,7 +55,7 @@ def draw(model: Glow, per_level: int, seed: int = 0) -> np.ndarray:
 
 
 @torch.no_grad()
-def corrupt(model: Glow, z: Tensor, sets: Sequence[int | np.ndarray], value: float = VALUE) -> Tensor:
+def corrupt(model: ImageFlow, z: Tensor, sets: Sequence[int | np.ndarray], value: float = VALUE) -> Tensor:
     """Pictures (k, 3, H, W) of a latent z (D,) in each of which one set of components was set to `value`.
 
     A set is one component or an array of them, none for the face itself. Pixels are not clipped to [0, 1].
@@ -74,7 +74,7 @@ def visible_change(pictures: Tensor, original: Tensor) -> Tensor:
     return pictures.clamp(0, 1) - original.clamp(0, 1)
 
 
-def distance(model: Glow, first: int, second: int) -> float:
+def distance(model: ImageFlow, first: int, second: int) -> float:
     """How far apart in the picture the cells of two components are, centre to centre, in picture widths."""
     a, b = site(model, first), site(model, second)
     return float(np.hypot(a.x - b.x, a.y - b.y))

@@ -1,8 +1,8 @@
 """Several processes on one job, one a GPU, as torchrun starts them (`torchrun --nproc-per-node=4 -m glowkit ...`).
 
-A process that was started alone is number 0 of 1, and everything here is then free of charge. Each holds the whole
-model. In training each has the whole state of the optimiser too: of the largest model here (175 M parameters) that is
-1.4 GB, so sharding it would not pay.
+A process that was started alone has rank 0 of 1, and nothing here then costs it any time. Each process holds the whole
+model, and in training the whole state of the optimiser: for the largest model here (175 M parameters) that is 1.4 GB,
+too little for sharding it to pay.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ PATIENCE = timedelta(hours=12)
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Meet the others that torchrun started, if it did. The first error of any is raised, the others end silently."""
+    """Join the process group that torchrun started, if it did. The first process to fail raises its error; the others,
+    which fail for want of it, exit without a message.
+    """
     if not dist.is_torchelastic_launched():
         yield
         return
@@ -39,7 +41,7 @@ def processes() -> Iterator[None]:
         dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=PATIENCE)
         yield
     except (Exception, KeyboardInterrupt):
-        # Where one fails, the others fail next, for want of it.
+        # The others then fail in their next collective operation, and have nothing to add.
         if store.add("failures", 1) > 1:
             raise SystemExit(1) from None
         raise
@@ -47,8 +49,8 @@ def processes() -> Iterator[None]:
 
 
 @contextmanager
-def first_here() -> Iterator[None]:
-    """One process of each machine goes through the block before the others, who find on disk what it left there."""
+def local_leader_first() -> Iterator[None]:
+    """A barrier: one process of each machine goes through the block, then the others, which find its files on disk."""
     waits = size() > 1 and os.environ["LOCAL_RANK"] != "0"
     if waits:
         dist.barrier()
@@ -58,30 +60,30 @@ def first_here() -> Iterator[None]:
 
 
 def rank() -> int:
-    """The number of this process; 0 alone writes files and shows progress."""
+    """The rank of this process; rank 0 alone writes files and shows progress."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def size() -> int:
-    """How many processes there are."""
+    """The number of processes (the world size)."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def share(batch: Tensor) -> Tensor:
-    """This process's part (B / size, ...) of a batch (B, ...)."""
+def shard(batch: Tensor) -> Tensor:
+    """This process's shard (B / size, ...) of a batch (B, ...)."""
     return batch.chunk(size())[rank()]
 
 
-def largest(value: Tensor) -> Tensor:
-    """The largest over the processes of a value that each has."""
+def all_reduce_max(value: Tensor) -> Tensor:
+    """The largest of the processes' values, in a new tensor."""
     if size() > 1:
         value = value.clone()
         dist.all_reduce(value, dist.ReduceOp.MAX)
     return value
 
 
-def add_up(*tensors: Tensor) -> None:
-    """Each tensor becomes, in place, its sum over the processes: the same bits in each of them."""
+def all_reduce_sum(*tensors: Tensor) -> None:
+    """Replace each tensor, in place, by its sum over the processes: the same bits in all of them."""
     if size() > 1:
         for tensor in tensors:
             dist.all_reduce(tensor)

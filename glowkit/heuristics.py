@@ -23,7 +23,7 @@ from torch import Tensor
 
 from glowkit import affine, edits
 from glowkit.errors import GlowkitError
-from glowkit.flow import Glow
+from glowkit.image_flow import ImageFlow
 from glowkit.judge import Judge
 from glowkit.study import Study
 
@@ -96,7 +96,7 @@ def balanced_pool(labels: ArrayLike, each: int, seed: int = 0) -> np.ndarray:
 
 
 def outcomes(
-    model: Glow,
+    model: ImageFlow,
     judge: Judge,
     study: Study,
     x: Tensor,

@@ -39,7 +39,7 @@ class ClassSums:
 
     def merge(self) -> None:
         """Add the sums of all processes."""
-        distributed.add_up(self.count, self.sum, self.square)
+        distributed.all_reduce_sum(self.count, self.sum, self.square)
 
     def mean(self) -> Tensor:
         """(D,)"""

@@ -1,4 +1,4 @@
-"""In which precision things are computed: bfloat16 where it is faster, and float32 that is float32."""
+"""The precision of computing: bfloat16 where it is faster, and float32 without shortcuts where it has to be exact."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ def compute_dtype(device: torch.device) -> torch.dtype | None:
 def exact_float32() -> Iterator[None]:
     """Within, convolutions in float32 round as float32 does, on CUDA too.
 
-    There they take inputs of 10 bits by default (TF32): enough for a net, but a flow undone so is off by some
-    thousandths, as what differs by a rounding is then rounded apart at every layer.
+    By default CUDA rounds the inputs of a convolution to 10 bits (TF32). A classifier does not mind, but the inverse of
+    a flow has to meet the numbers that the forward pass met: where the two differ by a rounding of float32, TF32 may
+    round them to different values, at every layer, and an image comes back with errors of some thousandths.
     """
     convolutions = torch.backends.cudnn.conv
     before, convolutions.fp32_precision = convolutions.fp32_precision, "ieee"

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from glowkit.flow import Glow, SplitPrior
+from glowkit.flow import Glow
+from glowkit.kernels import FoldedSteps
+from glowkit.layers import SplitPrior
 
 
 @torch.no_grad()
@@ -24,7 +26,7 @@ def inverse_ranges(model: Glow, z: Tensor) -> tuple[list[int], np.ndarray]:
         eps = z[:, model.level_slices[depth]].unflatten(1, model.level_shapes[depth])
         h = level.prior.inverse(h, eps) if isinstance(level.prior, SplitPrior) else level.prior.inverse(eps)
         for layer in (None, *reversed(level.steps)):
-            h = h if layer is None else layer.inverse(h)
+            h = h if layer is None else FoldedSteps([layer], h.shape[-2:]).inverse(h)
             levels.append(depth + 1)
             ranges.append(h.abs().flatten(1).amax(1))
         h = F.pixel_shuffle(h, 2)

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from glowkit import checkpoint, distributed, fields
+from glowkit import checkpoint, distributed, fields, randomness
 from glowkit.checkpoint import Form
 from glowkit.dataset import Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import alone_in
-from glowkit.flow import Glow, GlowConfig
+from glowkit.flow import GlowConfig
+from glowkit.image_flow import BIN_CENTRES, ImageFlow
 from glowkit.moments import ClassSums
 
 FILE = "study.safetensors"
@@ -186,14 +187,14 @@ def varied(dataset: Dataset, training: np.ndarray) -> Dataset:
     return replace(dataset, attributes=attributes, labels=np.asarray(dataset.labels, bool)[:, there])
 
 
-def class_sums(model: Glow, dataset: Dataset, indices: np.ndarray) -> dict[str, ClassSums]:
+def class_sums(model: ImageFlow, dataset: Dataset, indices: np.ndarray) -> dict[str, ClassSums]:
     """The first pass: latents at bin centres, and the pixels themselves, of the images at `indices`."""
     labels, device = _labels(dataset), next(model.parameters()).device
     sums = {space: ClassSums(labels.shape[1], model.dim, device) for space in SPACES}
     for rows, x in _batches(dataset, indices, "class means"):
         where = indices[rows]
         half = torch.from_numpy(where % 2)
-        sums["latent"].add(model.encode(x), labels[where], half)
+        sums["latent"].add(model.encode(x, noise=BIN_CENTRES), labels[where], half)
         sums["pixel"].add(model.quantise(x).flatten(1), labels[where], half)
     for space in SPACES:
         sums[space].merge()
@@ -212,7 +213,7 @@ def halves(dataset: Dataset, indices: np.ndarray) -> Tensor:
 
 
 def project(
-    model: Glow, dataset: Dataset, indices: np.ndarray, sums: dict[str, ClassSums], half: Tensor, seed: int
+    model: ImageFlow, dataset: Dataset, indices: np.ndarray, sums: dict[str, ClassSums], half: Tensor, seed: int
 ) -> dict[str, Tensor]:
     """The second pass: of the images at `indices`, projections on every direction, norms by level, means of halves."""
     lines, m, device = {}, len(indices), next(model.parameters()).device
@@ -226,27 +227,27 @@ def project(
     found = {f"projection.{key}": torch.zeros(m, len(line), device=device) for key, line in lines.items()}
     found |= {f"norms.{key}": torch.zeros(m, len(model.level_slices), device=device) for key in ("centres", "noise")}
     for rows, x in _batches(dataset, indices, "projections"):
-        vectors = {"latent": model.encode(x), "pixel": model.quantise(x).flatten(1)}
+        vectors = {"latent": model.encode(x, noise=BIN_CENTRES), "pixel": model.quantise(x).flatten(1)}
         for key, line in lines.items():
             found[f"projection.{key}"][rows] = vectors[key.split(".")[0]] @ line.T
-        z = model.encode(x, _noise(seed, rows, device))
+        z = model.encode(x, noise=_noise(seed, rows, device))
         noisy.add(z, torch.zeros(len(z), 0), half[rows])
         for key, latents in (("centres", vectors["latent"]), ("noise", z)):
             norms = [latents[:, level].norm(dim=1) for level in model.level_slices]
             found[f"norms.{key}"][rows] = torch.stack(norms, 1)
     noisy.merge()
-    distributed.add_up(*found.values())
+    distributed.all_reduce_sum(*found.values())
     return found | {"half.mean": noisy.half_means()}
 
 
-def sides(model: Glow, dataset: Dataset, indices: np.ndarray, half: Tensor, means: Tensor, seed: int) -> Tensor:
+def sides(model: ImageFlow, dataset: Dataset, indices: np.ndarray, half: Tensor, means: Tensor, seed: int) -> Tensor:
     """The third pass: the latents with noise of the second (m,), each on the mean of the half that it is not in."""
     lines = torch.nn.functional.normalize(means.flip(0), dim=1)
     along = torch.zeros(len(indices)).to(lines)
     for rows, x in _batches(dataset, indices, "sides"):
-        z = model.encode(x, _noise(seed, rows, lines.device))
+        z = model.encode(x, noise=_noise(seed, rows, lines.device))
         along[rows] = (z * lines[half[rows]]).sum(1)
-    distributed.add_up(along)
+    distributed.all_reduce_sum(along)
     return along
 
 
@@ -318,7 +319,7 @@ def _labels(dataset: Dataset) -> Tensor:
 
 def _noise(seed: int, rows: slice, device: torch.device) -> torch.Generator:
     """Of a batch: the same whichever process has it, and the same in each pass."""
-    return torch.Generator(device).manual_seed(seed * 1_000_003 + rows.start)
+    return randomness.stream(seed, rows.start, device)
 
 
 def _batches(dataset: Dataset, indices: np.ndarray, what: str) -> Iterator[tuple[slice, Tensor]]:

@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from glowkit import bundled, checkpoint, distributed, fields, flow, memory
+from glowkit import bundled, checkpoint, distributed, fields, flow, memory, randomness
 from glowkit.dataset import MEMORY_LIMIT, Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import alone_in, naming, replacing
@@ -37,8 +37,8 @@ STATE, LOG = "state.safetensors", "log.jsonl"
 FREE = ("steps", "learning_rate", "warmup", "clip", "memory", "log_every", "checkpoint_every", "held_out")
 SAMPLES = 16  # training images whose pixels tell a data set from others
 MOST_STEPS = 2**24  # Adam counts them in float32
-# The gradient is off by some ten times as much as the steps undone are (`memory.inversion_error`): by as much, at this
-# limit, as computing in bfloat16 puts it off anyway.
+# The error of the gradient is some ten times that of the inverse (`memory.inversion_error`): at this limit, as large as
+# computing in bfloat16 makes it anyway.
 INVERSION_LIMIT = 0.005
 
 
@@ -54,7 +54,7 @@ class Settings:
     clip: float = 1.0  # largest norm of the gradient, of a loss in nats/dim
     average: float = 0.999  # decay of the exponential moving average of the weights
     flip: bool = False  # mirror each image with probability 1/2
-    memory: str = "store"  # what a step keeps for its way back, one of memory.CHAINS
+    memory: str = "store"  # what a step keeps for its backward pass, one of memory.STRATEGIES
     seed: int = 0
     log_every: int = 50  # steps
     checkpoint_every: int = 500  # steps; held-out bits/dim are measured then too
@@ -72,7 +72,7 @@ SETTINGS = {
     "clip": fields.Real(1e-12, 1e12),
     "average": fields.Real(0, 1),
     "flip": fields.Flag(),
-    "memory": fields.OneOf(tuple(memory.CHAINS)),
+    "memory": fields.OneOf(tuple(memory.STRATEGIES)),
     "seed": fields.Whole(0, fields.SEED),
 }
 CONFIG = {"data": fields.Text(), "model": fields.Table(), "training": fields.Table()}
@@ -148,18 +148,18 @@ class Trainer:
         self.optimiser = torch.optim.Adam(self.parameters.values(), settings.learning_rate, fused=True)
         self.average = AveragedModel(model, multi_avg_fn=self._update_average)
         self.inverting: bool | None = None  # not known before the first step
-        memory.use(model, settings.memory)
+        memory.set_strategy(model, settings.memory)
         self.flow = model
         if distributed.size() > 1:
             self.flow = DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def __call__(self, x: Tensor) -> Tensor:
         """x (B, 3, H, W) uint8 -> bits/dim, before the step, of this process's share of the batch: a scalar."""
-        noise = torch.Generator(self.device).manual_seed(self.settings.seed * 1_000_003 + self.step)
+        noise = randomness.stream(self.settings.seed, self.step, self.device)
         if self.settings.flip:
             mirrored = torch.rand(len(x), generator=noise, device=self.device) < 0.5
             x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
-        v = distributed.share(self.model.dequantise(x, noise))
+        v = distributed.shard(self.model.dequantise(x, noise))
         self.optimiser.param_groups[0]["lr"] = self.learning_rate()
         self.optimiser.zero_grad()
         with self.model.computing_in(compute_dtype(self.device)):
@@ -181,9 +181,9 @@ class Trainer:
         """Now and then: invert while that gives back what went in, else recompute."""
         if self.inverting is not None and self.step % self.settings.checkpoint_every:
             return
-        error, before = float(distributed.largest(memory.inversion_error(self.model, v))), self.inverting
+        error, before = float(distributed.all_reduce_max(memory.inversion_error(self.model, v))), self.inverting
         self.inverting = error <= INVERSION_LIMIT
-        memory.use(self.model, "invert" if self.inverting else "recompute")
+        memory.set_strategy(self.model, "invert" if self.inverting else "recompute")
         if self.inverting != before and not self.inverting and distributed.rank() == 0:
             tqdm.write(
                 f"step {self.step}: inverted, the steps of a level are off by {error:.1e} of their input, more than "
@@ -206,7 +206,7 @@ class Trainer:
 
         A step watches over the loss before it, and may itself be what was too long. x (B, 3, H, W): a batch.
         """
-        v = distributed.share(self.model.dequantise(x))
+        v = distributed.shard(self.model.dequantise(x))
         with self.model.computing_in(compute_dtype(self.device)):
             if not self.model.log_prob_of(*self.model(v)).isfinite().all():
                 self._stop(v)
@@ -278,7 +278,7 @@ def batch_indices(step: int, n: int, settings: Settings) -> Tensor:
     """Positions (B,) in the training split of the images of a step; each epoch is a fresh permutation."""
     per_epoch = n // settings.batch
     epoch, k = divmod(step, per_epoch)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch))
+    order = torch.randperm(n, generator=randomness.stream(settings.seed, epoch))
     return order[k * settings.batch : (k + 1) * settings.batch]
 
 
@@ -305,10 +305,10 @@ def training_images(dataset: Dataset, indices: np.ndarray, device: torch.device)
 
 
 def initialise(model: Glow, images: Callable[[Tensor], Tensor], n: int, seed: int) -> None:
-    """Data-dependent initialisation, from images at the first positions in the order of a run over n of them."""
+    """Data-dependent initialisation, on the first images of n in the order of a run with this seed."""
     first = min(256, 256 * 64 // model.config.image_size, n)  # in float32, none of it in parts
     noise = torch.Generator(next(model.parameters()).device).manual_seed(seed)
-    model.initialise(images(batch_indices(0, n, Settings(batch=first))), noise)
+    model.initialise(images(batch_indices(0, n, Settings(batch=first, seed=seed))), noise)
 
 
 def held_out_bits(model: Glow, images: Tensor, seed: int = 0) -> float:
@@ -344,7 +344,7 @@ def train(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     config = replace(config, data=str(data or config.data))
     with alone_in(path) if lead else nullcontext():
-        with distributed.first_here():
+        with distributed.local_leader_first():
             dataset = open_dataset(config.data, size=config.model.image_size)
             indices = dataset.subset("train")
             if len(indices) < settings.batch:
@@ -415,7 +415,7 @@ class Run:
                     trainer.check(x)
                 if trainer.step % settings.log_every == 0 or at_checkpoint:
                     bits = torch.stack(losses).double().mean() / distributed.size()
-                    distributed.add_up(bits)
+                    distributed.all_reduce_sum(bits)
                     seconds = time.perf_counter() - since
                     line = {
                         "step": trainer.step,

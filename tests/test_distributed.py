@@ -19,19 +19,19 @@ folder = Path(sys.argv[1])
 try:
     with distributed.processes():
         k, n = distributed.rank(), distributed.size()
-        with distributed.first_here():
+        with distributed.local_leader_first():
             if k == 0:
                 time.sleep(0.5)
                 (folder / "ready").touch()
             assert (folder / "ready").exists()
         sums = [torch.tensor([k, 10.0]), torch.tensor(1.0)]
-        distributed.add_up(*sums)
-        share = distributed.share(torch.arange(6))
-        largest = distributed.largest(torch.tensor(float("inf") if k else 1.0))
+        distributed.all_reduce_sum(*sums)
+        share = distributed.shard(torch.arange(6))
+        largest = distributed.all_reduce_max(torch.tensor(float("inf") if k else 1.0))
         (folder / f"process{k}").write_text(f"{n} {share.tolist()} {[s.tolist() for s in sums]} {largest}")
         if k == 1:
             raise GlowkitError("the second cannot go on")
-        distributed.add_up(*sums)  # waits for the second
+        distributed.all_reduce_sum(*sums)  # waits for the second
 except GlowkitError as error:
     print(f"told: {error}")
 """
@@ -52,7 +52,7 @@ def test_two_processes_share_work_and_one_tells_of_an_error(tmp_path):
 
 def test_alone_there_is_nothing_to_share():
     x = torch.arange(4.0)
-    with distributed.processes(), distributed.first_here():
+    with distributed.processes(), distributed.local_leader_first():
         assert (distributed.rank(), distributed.size()) == (0, 1)
-        distributed.add_up(x)
-        assert distributed.share(x).tolist() == distributed.largest(x).tolist() == [0, 1, 2, 3]
+        distributed.all_reduce_sum(x)
+        assert distributed.shard(x).tolist() == distributed.all_reduce_max(x).tolist() == [0, 1, 2, 3]

@@ -6,7 +6,6 @@ from html.parser import HTMLParser
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from glowkit.book.widgets import choice_control
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it.renderer import RendererHTML
@@ -15,6 +14,7 @@ from myst_parser.parsers.mdit import create_md_parser
 
 from glowkit import escaping
 from glowkit.book import claims, figures
+from glowkit.book.widgets import choice_control
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",

@@ -1,6 +1,7 @@
 """Each layer and a whole small Glow against autograd; images, latents and their order against brute force."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glowkit import flow, load
+from glowkit import layers, load
 from glowkit.errors import GlowkitError
-from glowkit.flow import Glow, GlowConfig
+from glowkit.flow import Glow, GlowConfig, Level
+from glowkit.image_flow import BIN_CENTRES
+from glowkit.kernels import FoldedSteps
 
 
 def scrambled(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -35,19 +38,15 @@ def small(coupling: str, size: int = 8, levels: int = 2, activation: str = "relu
     return scrambled(Glow(GlowConfig(size, levels, 2, 8, coupling, activation=activation)))
 
 
-def narrow(coupling: str, activation: str = "relu") -> GlowConfig:
-    return GlowConfig(width=8, coupling=coupling, activation=activation)
-
-
 LAYERS = {
-    "actnorm": lambda: flow.ActNorm(6),
-    "conv": lambda: flow.InvertibleConv(6),
-    "additive": lambda: flow.Coupling(6, narrow("additive")),
-    "affine": lambda: flow.Coupling(6, narrow("affine")),
-    "capped": lambda: flow.Coupling(6, narrow("affine", "capped")),
-    "odd channels": lambda: flow.Coupling(5, narrow("affine")),
-    "step": lambda: flow.Step(6, narrow("affine")),
-    "top prior": lambda: flow.TopPrior(6),
+    "actnorm": lambda: layers.ActNorm(6),
+    "conv": lambda: layers.InvertibleConv(6),
+    "additive": lambda: layers.Coupling(6, 8, "additive"),
+    "affine": lambda: layers.Coupling(6, 8, "affine"),
+    "capped": lambda: layers.Coupling(6, 8, "affine", "capped"),
+    "odd channels": lambda: layers.Coupling(5, 8, "affine"),
+    "step": lambda: layers.Step(6, 8, "affine"),
+    "top prior": lambda: layers.TopPrior(6),
 }
 
 
@@ -69,7 +68,7 @@ def test_layer_against_autograd(name):
 
 def test_split_prior_against_autograd():
     torch.manual_seed(1)
-    prior = scrambled(flow.SplitPrior(6))
+    prior = scrambled(layers.SplitPrior(6))
     h = torch.randn(2, 6, 4, 4, dtype=torch.float64)
     kept, eps, ladj = prior(h)
     assert (prior.inverse(kept, eps) - h).abs().max() < 1e-8
@@ -77,8 +76,8 @@ def test_split_prior_against_autograd():
         assert abs(log_det(lambda x: torch.cat(prior(x[None])[:2], 1), h[i]) - ladj[i]) < 1e-8
 
 
-@pytest.mark.parametrize("activation", flow.ACTIVATIONS)
-@pytest.mark.parametrize("coupling", flow.COUPLINGS)
+@pytest.mark.parametrize("activation", layers.ACTIVATIONS)
+@pytest.mark.parametrize("coupling", layers.COUPLINGS)
 def test_whole_glow_against_autograd(coupling, activation):
     model = small(coupling, activation=activation)
     v = torch.rand(2, 3, 8, 8, dtype=torch.float64) - 0.5
@@ -94,42 +93,72 @@ def test_bounded_nets_answer_a_far_latent_in_proportion():
     """The reason for the cap: beyond the data an additive flow is then linear, where rectifiers compound."""
     z = torch.randn(4, 192, dtype=torch.float64)
     growth = {}
-    for activation in flow.ACTIVATIONS:
+    for activation in layers.ACTIVATIONS:
         model = small("additive", activation=activation)
         far, farther = model.inverse(1e6 * z), model.inverse(1e7 * z)
         growth[activation] = (farther.norm() / far.norm()).item()
     assert growth["capped"] == pytest.approx(10, rel=1e-3)
 
 
-def test_step_is_its_three_layers_one_after_the_other():
-    step = scrambled(flow.Step(6, narrow("affine")))
-    x = torch.randn(2, 6, 4, 4, dtype=torch.float64)
+@pytest.mark.parametrize("activation", layers.ACTIVATIONS)
+@pytest.mark.parametrize("coupling", layers.COUPLINGS)
+def test_a_folded_step_is_its_three_layers_one_after_the_other(coupling, activation):
+    """What runs against what is written, output, log-determinant, inverse and every gradient."""
+    step = scrambled(layers.Step(6, 8, coupling, activation))
+    x = torch.randn(2, 6, 5, 4, dtype=torch.float64, requires_grad=True)
     h, ladj = x, 0
     for layer in (step.norm, step.conv, step.coupling):
         h, part = layer(h)
         ladj = ladj + part
-    y, total = step(x)
+    folded = FoldedSteps([step], (5, 4))
+    y, total = folded.forward(x)
     assert torch.allclose(y, h, atol=1e-12) and torch.allclose(total, ladj, atol=1e-12)
+    assert torch.allclose(folded.inverse(h), x, atol=1e-10)
+    of = (x, *step.parameters())
+    written = torch.autograd.grad(h.square().sum() + ladj.sum(), of)
+    run = torch.autograd.grad(y.square().sum() + total.sum(), of)
+    for one, other in zip(written, run, strict=True):
+        assert torch.allclose(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_the_invertible_convolution_is_permutation_lower_and_upper():
+    """W again by LAPACK's own product, its determinant by log s alone."""
+    torch.manual_seed(3)
+    conv = scrambled(layers.InvertibleConv(6))
+    lower, upper = conv.lu.tril(-1) + torch.eye(6), conv.lu.triu(1) + (conv.sign * conv.log_s.exp()).diag()
+    permutation = torch.zeros(6, 6, dtype=torch.float64)
+    permutation[torch.arange(6), conv.permutation] = 1
+    assert torch.allclose(conv.weight(), torch.linalg.multi_dot([permutation, lower, upper]), atol=1e-12)
+    assert torch.allclose(torch.linalg.slogdet(conv.weight())[1], conv.log_s.sum())
+    fresh = layers.InvertibleConv(6).weight()
+    assert torch.allclose(fresh @ fresh.T, torch.eye(6), atol=1e-5)  # it starts as a rotation
 
 
 def test_edge_conv_is_a_convolution_with_one_more_channel():
-    conv = scrambled(flow.EdgeConv(2, 7, std=0.1))
+    conv = scrambled(layers.EdgeConv(2, 7, std=0.1))
     x = torch.randn(2, 2, 5, 5, dtype=torch.float64)
-    scale, bias = torch.rand(7).double(), torch.rand(7).double()
-    expected = with_ones(conv.weight, x) * scale[:, None, None] + bias[:, None, None]
-    assert torch.allclose(conv(x, scale, bias), expected, atol=1e-12)
+    assert torch.allclose(conv(x), with_ones(conv.weight, x), atol=1e-12)
+
+
+def test_the_prior_scales_its_convolution_and_bias_as_the_coupling_net_does():
+    prior = scrambled(layers.SplitPrior(6))
+    kept = torch.randn(2, 3, 5, 5, dtype=torch.float64)
+    scale = (3 * prior.log_scale[:, None, None]).exp()
+    mean, log_s = ((with_ones(prior.conv.weight, kept) + prior.bias[:, None, None]) * scale).chunk(2, 1)
+    h = prior.inverse(kept, torch.ones(2, 3, 5, 5, dtype=torch.float64))
+    assert torch.allclose(h[:, 3:], mean + layers.bounded(log_s, layers.PRIOR_BOUND).exp(), atol=1e-12)
 
 
 def with_ones(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return F.conv2d(torch.cat([x, torch.ones_like(x[:, :1])], 1), weight, padding=1)
 
 
-@pytest.mark.parametrize("activation", flow.ACTIVATIONS)
+@pytest.mark.parametrize("activation", layers.ACTIVATIONS)
 def test_coupling_net_is_its_plain_layers_one_after_the_other(activation):
-    net = scrambled(flow.CouplingNet(3, 8, 6, activation))
+    net = scrambled(layers.CouplingNet(3, 8, 6, activation))
     x = torch.randn(2, 3, 5, 4, dtype=torch.float64)
-    h = net.bend(net.norm1(with_ones(net.conv1.weight, x))[0])
-    h = net.bend(net.norm2(F.conv2d(h, net.conv2))[0])
+    h = net.activation(net.norm1(with_ones(net.conv1.weight, x))[0])
+    h = net.activation(net.norm2(F.conv2d(h, net.conv2))[0])
     expected = (with_ones(net.conv3.weight, h) + net.bias3[:, None, None]) * (3 * net.log_scale3[:, None, None]).exp()
     assert torch.allclose(net(x), expected, atol=1e-12)
 
@@ -137,19 +166,19 @@ def test_coupling_net_is_its_plain_layers_one_after_the_other(activation):
 @pytest.mark.parametrize("compute", [None, torch.float32])
 def test_a_level_folded_at_once_is_its_steps_one_by_one(compute):
     model = small("affine", levels=1)
-    for step in model.levels[0].steps:
-        step.coupling.net.compute_dtype = compute
     level, v = model.levels[0], torch.rand(2, 3, 8, 8, dtype=torch.float64)
-    h, total = flow.squeeze(v), 0
-    for step in level.steps:
-        h, ladj = step(h)
+    level.compute_dtype = compute
+    one_by_one = [FoldedSteps([step], (4, 4), compute) for step in level.steps]
+    h, total = layers.squeeze(v), 0
+    for step in one_by_one:
+        h, ladj = step.forward(h)
         total = total + ladj
     back = h
-    for step in reversed(level.steps):
+    for step in reversed(one_by_one):
         back = step.inverse(back)
     gradients = torch.autograd.grad(h.square().sum() + total.sum(), list(level.steps.parameters()))
 
-    y, y_total = level.chain(level.steps, flow.squeeze(v))
+    y, y_total = level.strategy(level.steps, layers.squeeze(v), compute)
     at_once = torch.autograd.grad(y.square().sum() + y_total.sum(), list(level.steps.parameters()))
     near = 1e-12 if compute is None else 1e-5
     assert torch.allclose(y, h, atol=near) and torch.allclose(y_total, total, atol=near)
@@ -157,7 +186,25 @@ def test_a_level_folded_at_once_is_its_steps_one_by_one(compute):
         assert torch.allclose(one, other, rtol=near, atol=near * one.abs().max())
     _, eps, _ = level(v)
     kept, kept_eps = level.inverse(None, eps), no_gradients(level, eps)
-    assert torch.allclose(kept, flow.unsqueeze(back), atol=near) and torch.allclose(kept, kept_eps, atol=near)
+    assert torch.allclose(kept, layers.unsqueeze(back), atol=near) and torch.allclose(kept, kept_eps, atol=near)
+
+
+@pytest.mark.parametrize("activation", layers.ACTIVATIONS)
+@pytest.mark.parametrize("coupling", layers.COUPLINGS)
+def test_a_glow_is_what_its_layers_say(coupling, activation):
+    """The whole model as it runs against the whole model layer by layer: both directions, gradients, densities."""
+    model = small(coupling, activation=activation)
+    v = torch.rand(2, 3, 8, 8, dtype=torch.float64) - 0.5
+    found = {}
+    for way in ("folded", "written"):
+        with model.layer_by_layer() if way == "written" else nullcontext():
+            z, ladj = model(v)
+            gradients = torch.autograd.grad(model.log_prob_of(z, ladj).sum(), tuple(model.parameters()))
+            images = model.decode(1.5 * z), model.encode(v + 0.5, noise=BIN_CENTRES), model.log_prob(v + 0.5)
+            found[way] = [z, ladj, model.inverse(1.5 * z), *images, *gradients]
+    for one, other in zip(*found.values(), strict=True):
+        assert torch.allclose(one, other, rtol=1e-9, atol=1e-9)
+    assert not all(map(torch.equal, *found.values()))  # or one way was taken twice
 
 
 def test_a_fast_decode_is_near_and_leaves_no_trace():
@@ -176,14 +223,14 @@ def in_tf32(x: torch.Tensor) -> torch.Tensor:
     return ((bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
 
 
-def test_convolutions_in_tf32_would_not_be_undone(monkeypatch):
+def test_convolutions_in_tf32_would_not_be_inverted(monkeypatch):
     """Why the flow asks CUDA for float32 proper: on a trained model, with the rounding of TF32 emulated."""
     model = load("faces64")
     z = 0.7 * torch.randn(4, model.dim, generator=torch.Generator().manual_seed(0))
     x = model.quantise(model.decode(z))
 
     def error() -> float:
-        return (model.decode(model.encode(x)) - x).abs().max().item()
+        return (model.decode(model.encode(x, noise=BIN_CENTRES)) - x).abs().max().item()
 
     assert error() < 1e-5
     conv2d = F.conv2d
@@ -194,14 +241,14 @@ def test_convolutions_in_tf32_would_not_be_undone(monkeypatch):
 def test_float32_is_exact_within_the_flow_alone():
     asked = []
     model = small("affine")
-    model.levels[0].steps[0].register_forward_hook(lambda *_: asked.append(torch.backends.cudnn.conv.fp32_precision))
+    model.levels[0].register_forward_hook(lambda *_: asked.append(torch.backends.cudnn.conv.fp32_precision))
     before = torch.backends.cudnn.conv.fp32_precision
     model(torch.zeros(1, 3, 8, 8, dtype=torch.float64))
     assert asked == ["ieee"] and torch.backends.cudnn.conv.fp32_precision == before != "ieee"
 
 
 @torch.no_grad()
-def no_gradients(level: flow.Level, eps: torch.Tensor) -> torch.Tensor:
+def no_gradients(level: Level, eps: torch.Tensor) -> torch.Tensor:
     return level.inverse(None, eps)
 
 
@@ -217,7 +264,7 @@ def test_any_size_and_the_order_of_the_latent(size, levels):
             (6, 128, 128), (12, 64, 64), (24, 32, 32), (48, 16, 16), (96, 8, 8), (384, 4, 4),
         ]  # fmt: skip
     x = torch.rand(1, 3, size, size)
-    assert (model.decode(model.encode(x)) - model.quantise(x)).abs().max() < 1e-4
+    assert (model.decode(model.encode(x, noise=BIN_CENTRES)) - model.quantise(x)).abs().max() < 1e-4
 
 
 def test_deeper_levels_do_not_reach_shallower_latents_of_the_prior():
@@ -256,31 +303,28 @@ def test_log_prob_is_a_probability():
     with torch.no_grad():
         model.levels[0].steps[0].norm.log_scale.fill_(math.log(2.0))
     x = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
-    v = model.dequantise(x)
+    v = model.dequantise(x, noise=BIN_CENTRES)
     # The 1x1 convolution starts as a rotation, so v ~ N(0, 1/4) in each pixel.
     normal = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), 0.5)
     expected = (normal.log_prob(v) - 5 * math.log(2)).flatten(1).sum(1)
-    assert torch.allclose(model.log_prob(x), expected, atol=1e-9)
+    assert torch.allclose(model.log_prob(x, noise=BIN_CENTRES), expected, atol=1e-9)
     bits = model.bits_per_dim(x)
     assert torch.equal(bits, model.bits_per_dim(x))
     assert bits.shape == (4,) and not torch.allclose(bits, -expected / (192 * math.log(2)))
 
 
-@pytest.mark.parametrize("coupling", flow.COUPLINGS)
+@pytest.mark.parametrize("coupling", layers.COUPLINGS)
 def test_initialise_gives_each_actnorm_zero_mean_and_unit_deviation(coupling):
     torch.manual_seed(0)
     model = Glow(GlowConfig(16, 2, 2, 8, coupling)).double()
     x = torch.rand(16, 3, 16, 16)
     model.initialise(x)
     seen = {}
-
-    def hook(name):
-        return lambda module, inputs, output: seen.__setitem__(name, output)
-
     for name, module in model.named_modules():
-        if isinstance(module, flow.Step):
+        if isinstance(module, layers.Step):
             module.coupling.register_forward_hook(lambda m, inputs, o, n=name: seen.__setitem__(n, inputs[0]))
-    model(model.dequantise(x))
+    with model.layer_by_layer():
+        model(model.dequantise(x, noise=BIN_CENTRES))
     assert len(seen) == 4
     for name, h in seen.items():
         # After actnorm the batch is standard, so after the rotation its mean is still 0 and its total variance c.
@@ -325,7 +369,8 @@ def test_the_first_nonfinite_layer_is_named():
     assert model.first_nonfinite(v) is None
     with torch.no_grad():
         model.levels[1].steps[0].coupling.net.conv2[0, 0] = torch.nan
-    assert model.first_nonfinite(v) == "levels.1.steps.0.coupling.net"
+    # The first module after conv2, which is a bare parameter.
+    assert model.first_nonfinite(v) == "levels.1.steps.0.coupling.net.norm2"
 
 
 @pytest.mark.parametrize(

@@ -200,18 +200,18 @@ def test_inverting_is_watched_and_gives_way_to_recomputing(capsys):
     model.initialise(x)
     trainer = training.make_step(model, training.Settings(memory="invert", checkpoint_every=2))
 
-    def chains() -> set:
-        return {level.chain for level in model.levels}
+    def strategies() -> set:
+        return {level.strategy for level in model.levels}
 
     for step in range(4):
         trainer(x)
-        assert chains() == {memory.invert}
+        assert strategies() == {memory.invert}
         if step == 2:  # after the check at step 2, so that the next one, at step 4, is the first to see it
             with torch.no_grad():
                 model.levels[0].steps[1].conv.log_s[0] = -25.0
     assert capsys.readouterr().out == ""
     trainer(x)
-    assert chains() == {memory.recompute}
+    assert strategies() == {memory.recompute}
     assert "step 4: inverted, the steps of a level are off by" in capsys.readouterr().out
 
 

@@ -1,9 +1,10 @@
 """How fast a Glow of some shape is, and how good after some steps: ours and, beside it, the one of normflows.
 
-Both are of equal shape, L levels of K steps with coupling nets equally wide, and both go through the same training
-loop: same images, noise and flips in the same order, same optimiser, learning rates, clipping and averaging of weights
-(which normflows has not: some thousandths of its step). The two columns differ in the model, and in the precision that
-it allows. Times are wall-clock seconds, taken in turns (A B A B ...) in one process.
+Both have L levels of K steps and equally wide coupling nets, and both are trained by the same loop: the same images,
+noise and flips in the same order, the same optimiser, learning rates and clipping, and the same average of the weights
+(normflows has none of its own; it takes some thousandths of a step's time). So the columns differ only in the model,
+and in the precision that the model can train in. Times are wall-clock seconds, measured in turns (A B A B ...) in one
+process.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from glowkit.dataset import Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import alone_in
 from glowkit.flow import Glow
-from glowkit.kernels import fold, fold_affine
+from glowkit.image_flow import BIN_CENTRES, ImageFlow
+from glowkit.kernels import FoldedSteps, fold_affine
 from glowkit.precision import compute_dtype
 from glowkit.training import (
     Config,
@@ -54,10 +56,10 @@ MODELS = {"glowkit": Glow, "normflows": Peer}
 ALPHAS = torch.linspace(-1, 2.5, 8)  # of a filmstrip
 NOISE_DRAWS = 2  # of dequantisation noise, for each held-out image
 WARM_UP = 3  # rounds that are not counted
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler writes of its own comings and goings otherwise
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or the profiler reports its own start and stop on stderr
 
 
-def run(
+def measure(
     config: Config,
     with_peer: bool = True,
     rounds: int = 20,
@@ -65,9 +67,10 @@ def run(
     tell: Callable = print,
     train: bool = True,
 ) -> dict:
-    """All the figures of a config's model, and of the peer's beside it, told as they come and returned for JSON.
+    """Speed and quality of a config's model and, unless `with_peer` is false, of the peer; returned as JSON has it.
 
-    Trains for the steps of the config, unless `train` says not to. `out`: see `quality`.
+    `tell` gets the tables as they are ready. Both models are trained for the steps of the config, unless `train` is
+    false: then there is no quality. `out`: see `quality`.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     names = list(MODELS) if with_peer and find_spec("normflows") else ["glowkit"]
@@ -115,8 +118,8 @@ def speed(config: Config, names: list[str], device: torch.device, rounds: int = 
     steps = {name: prepare(name, config, images) for name in names}
     models = {name: step.model for name, step in steps.items()}
     x = images[: config.training.batch]
-    z = {name: model.encode(x) for name, model in models.items()}
-    eight = {name: model.encode(images[:8]) for name, model in models.items()}
+    z = {name: model.encode(x, noise=BIN_CENTRES) for name, model in models.items()}
+    eight = {name: model.encode(images[:8], noise=BIN_CENTRES) for name, model in models.items()}
     strip = {name: w[:1] + ALPHAS.to(w)[:, None] * (w[1] - w[0]) for name, w in eight.items()}
     fast = compute_dtype(device)
 
@@ -126,13 +129,13 @@ def speed(config: Config, names: list[str], device: torch.device, rounds: int = 
 
     works: dict[str, Callable[[str], object]] = {
         "training step": lambda name: steps[name](x),
-        "encode": lambda name: models[name].encode(x),
+        "encode": lambda name: models[name].encode(x, noise=BIN_CENTRES),
         "decode": lambda name: models[name].decode(z[name]),
         "fast decode": decode_fast,
         "decode of 8 alphas": lambda name: models[name].decode(strip[name]),
         "decode of 8": lambda name: models[name].decode(eight[name]),
-        "assembly of W": _there_and_back(_assemble_affine, models["glowkit"]),
-        "assembly of all kernels": _there_and_back(_assemble, models["glowkit"]),
+        "assembly of W": _forward_and_backward(_assemble_affine, models["glowkit"]),
+        "assembly of all kernels": _forward_and_backward(_assemble, models["glowkit"]),
     }
     results: dict[str, dict] = {name: {"seconds": {}} for name in names}
     for kind, work in tqdm(works.items(), "timing", leave=False):
@@ -143,7 +146,7 @@ def speed(config: Config, names: list[str], device: torch.device, rounds: int = 
         ours = name == "glowkit"
         dtype = fast if fast and ours else torch.float32
         model.zero_grad()
-        flops = 3 * forward_flops(model, x)  # backwards is two products for each forwards
+        flops = 3 * forward_flops(model, x)  # the backward pass has two products for each of the forward pass
         results[name] |= {
             "parameters": sum(p.numel() for p in model.parameters()),
             "dtype": str(dtype).removeprefix("torch."),
@@ -175,19 +178,20 @@ def _synchronise(device: torch.device) -> None:
 
 
 def _assemble_affine(model: Glow) -> list[Tensor]:
-    """W diag(s) of every step of flow, and its bias, from their parameters."""
+    """Actnorm and invertible convolution of every step as one matrix and bias, from their parameters."""
     return [part for level in model.levels for part in fold_affine(level.steps)]
 
 
 def _assemble(model: Glow) -> list[Tensor]:
-    """All that every step of flow convolves with."""
+    """The kernels and biases of all convolutions in every step of flow."""
     levels = zip(model.levels, model.level_shapes, strict=True)
-    kernels = [k for level, (_, *size) in levels for k in fold(level.steps, size)]
-    return [part for k in kernels for part in (k.weight, k.bias, k.ladj, *k.net)]
+    folded = [FoldedSteps(level.steps, size) for level, (_, *size) in levels]
+    affine = [part for steps in folded for parts in steps.maps for part in parts]
+    return affine + [part for steps in folded for coupling in steps.couplings for part in coupling.kernels]
 
 
-def _there_and_back(assemble: Callable[[Glow], list[Tensor]], model: Glow) -> Callable[[str], None]:
-    """The work of assembling kernels in a training step, with that of bringing gradients back."""
+def _forward_and_backward(assemble: Callable[[Glow], list[Tensor]], model: Glow) -> Callable[[str], None]:
+    """The work of assembling kernels in a training step: forward pass, and backward pass to the parameters."""
     gradients = [torch.zeros_like(part) for part in assemble(model)]
 
     def work(name: str) -> None:
@@ -197,11 +201,11 @@ def _there_and_back(assemble: Callable[[Glow], list[Tensor]], model: Glow) -> Ca
     return work
 
 
-def forward_flops(model: Glow, x: Tensor) -> int:
-    """Floating-point operations of one pass forwards, those of convolutions and matrix products."""
+def forward_flops(model: ImageFlow, x: Tensor) -> int:
+    """Floating-point operations of one forward pass, those of convolutions and matrix products."""
     with torch.no_grad():
-        v = model.dequantise(x)
-        model(v)  # its kernels are assembled and kept: what that takes does not count, and comes once for a batch
+        v = model.dequantise(x, noise=BIN_CENTRES)
+        model(v)  # folds the kernels and keeps them: that is work for each change of weights, not for each image
         with FlopCounterMode(display=False) as counter:
             model(v)
     return counter.get_total_flops()
@@ -270,7 +274,7 @@ def quality(
             "round_trip": certify(model, held_out[:64]).pixel_errors,
         }
         if name == "glowkit" and (fast := compute_dtype(device)):
-            z, x = model.encode(held_out[:64]), model.quantise(held_out[:64])
+            z, x = model.encode(held_out[:64], noise=BIN_CENTRES), model.quantise(held_out[:64])
             with model.computing_in(fast):
                 results[name]["fast_round_trip"] = (model.decode(z) - x).abs().flatten(1).amax(1).cpu().numpy()
         tqdm.write(f"{name}: {bits.mean():.4f} bits/dim after {trainer.step} steps")
@@ -308,13 +312,13 @@ def _training_images(config: Config, dataset: Dataset, steps: int) -> Tensor:
 
 
 def prepare(name: str, config: Config, images: Tensor) -> Trainer:
-    """Where `train` begins, for one of MODELS: initialised on the first of images (n, 3, H, W)."""
+    """A trainer at step 0 as `train` has it, for one of MODELS, initialised on images (n, 3, H, W)."""
     settings = config.training
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = MODELS[name](config.model).to(images.device)
     initialise(model, images.__getitem__, len(images), settings.seed)
-    # How ours saves memory is made for its own layers.
+    # The strategies that save memory are made for our layers.
     return make_step(model, settings if name == "glowkit" else replace(settings, memory="store"))
 
 

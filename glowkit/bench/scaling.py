@@ -1,9 +1,9 @@
 """How the cost of a Glow grows: with image size, depth, width and batch, and a study's with the number of images.
 
-One of them is varied at a time about the shape of a config, and the shapes are timed in turns. Pixels are random: it
-is not what they show that takes time. The hardware's ceiling is what the operations of the convolutions and matrix
-products alone would take at the rate of the machine's best matrix product (`bench.matrix_peak`), in the precision they
-are done in: no time can be below, and ceiling over time is the utilisation.
+A config gives the reference shape. Each measurement changes one of these and leaves the others as they are; the shapes
+are timed in turns, on random pixels, since the time does not depend on what an image shows. The ceiling of the hardware
+is the time that the convolutions and matrix products would take if all ran as fast as the machine's best matrix product
+of the same precision (`compare.matrix_peak`). No measured time can be below it; ceiling over time is the utilisation.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from glowkit.bench import compare
 from glowkit.book import figures
 from glowkit.dataset import Dataset
 from glowkit.errors import GlowkitError
+from glowkit.image_flow import BIN_CENTRES
 from glowkit.precision import compute_dtype
 from glowkit.study import class_sums
 from glowkit.training import Config
@@ -40,14 +41,15 @@ DEPTHS = (1 / 2, 1, 2, 4)  # factors of K, for the memory that a step takes
 COUNTS = (64, 128, 256, 512)  # images of a study
 ATTRIBUTES = [str(a) for a in range(40)]  # as many as CelebA has
 LABELS = {"image_size": "image size", "steps": "steps of flow K", "width": "width", "batch": "batch"}
-WORKS = {"training step": 3, "encode": 1}  # passes: backwards is two products for each forwards
+# Forward passes that each amounts to: a backward pass has two matrix products for each of the forward pass.
+WORKS = {"training step": 3, "encode": 1}
 
 
-def run(config: Config, rounds: int = 5, tell: Callable = print) -> dict:
-    """All the figures about the shape of a config, told as they come and returned for JSON.
+def measure(config: Config, rounds: int = 5, tell: Callable = print) -> dict:
+    """Times, memory and operations of shapes around that of a config, returned as JSON has it; `tell` gets the tables.
 
-    Seconds (rounds,) are of an image, those of a study of all its images; peak memory is in bytes beyond what there
-    was before, gradients included; flops are those of one image's pass forwards; matrix_peak is in FLOP/s.
+    Seconds (rounds,) are for one image, but for a study for all of its images; peak memory is in bytes beyond what was
+    allocated before, gradients included; flops are those of the forward pass of one image; matrix_peak is in FLOP/s.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # The learning rates of a run's beginning, and every activation kept.
@@ -88,7 +90,7 @@ def sweeps(config: Config, rounds: int, device: torch.device) -> dict[str, list[
     trainers = {shape: compare.prepare("glowkit", shape, images[shape]) for shape in distinct}
     works = {
         "training step": lambda shape: trainers[shape](images[shape]),
-        "encode": lambda shape: trainers[shape].model.encode(images[shape]),
+        "encode": lambda shape: trainers[shape].model.encode(images[shape], noise=BIN_CENTRES),
     }
     measured: dict[Config, dict] = {shape: {"seconds": {}} for shape in distinct}
     for name, work in tqdm(works.items(), "timing", leave=False):
@@ -107,14 +109,14 @@ def sweeps(config: Config, rounds: int, device: torch.device) -> dict[str, list[
 
 
 def memory_of_depth(config: Config, device: torch.device) -> list[dict]:
-    """For K multiplied by DEPTHS: parameters, and peak memory of a step by what it keeps (memory.CHAINS)."""
+    """For K multiplied by DEPTHS: parameters, and peak memory of a step by what it keeps (memory.STRATEGIES)."""
     rows, x = [], _images(config, config.training.batch, device)
     for steps, shape in tqdm(shapes(config, "steps", DEPTHS).items(), "memory by depth", leave=False):
         trainer = compare.prepare("glowkit", shape, x)
         trainer(x)  # which makes the optimiser's state
         peak = {}
-        for mode in memory.CHAINS:
-            memory.use(trainer.model, mode)
+        for mode in memory.STRATEGIES:
+            memory.set_strategy(trainer.model, mode)
             trainer.model.zero_grad()
             peak[mode] = compare.peak_memory(lambda step=trainer: step(x), device)
         rows.append({"steps": steps, "parameters": sum(p.numel() for p in trainer.parameters.values()), "peak": peak})
@@ -131,7 +133,7 @@ def study(config: Config, rounds: int, device: torch.device) -> list[dict]:
     model = compare.prepare("glowkit", config, on_device[:64]).model
     works: dict[str, Callable[[int], object]] = {
         "study": lambda count: class_sums(model, dataset, np.arange(count)),
-        "encode": lambda count: model.encode(on_device[:count]),
+        "encode": lambda count: model.encode(on_device[:count], noise=BIN_CENTRES),
     }
     names = [("encode", min(COUNTS)), *(("study", count) for count in COUNTS)]
     seconds = compare.in_turns(lambda name: works[name[0]](name[1]), names, rounds, device, warm_up=1)
@@ -157,7 +159,7 @@ def _images(config: Config, n: int, device: torch.device) -> Tensor:
 def tables(result: dict) -> str:
     """Three tables in Markdown: shapes, memory by depth, study. Medians of an image with [quartiles].
 
-    Memory is what a step takes at its height beside parameters and optimiser.
+    Memory is the peak of a step, without parameters and optimiser.
     """
     works = [f"{work}, ms an image | utilisation" for work in WORKS]
     rows = [["", "GFLOP of a step, an image", *" | ".join(works).split(" | "), "memory of a step, MB"]]
@@ -168,7 +170,7 @@ def tables(result: dict) -> str:
                 used = ceiling(result, shape, work) / np.median(shape["seconds"][work])
                 rows[-1] += [_spread(1000 * np.array(shape["seconds"][work])), f"{used:.0%}"]
             rows[-1].append(f"{shape['peak_memory'] / 1e6:.0f}")
-    depths = [["", *(f"`{mode}`, MB" for mode in memory.CHAINS), "of which gradients, MB"]]
+    depths = [["", *(f"`{mode}`, MB" for mode in memory.STRATEGIES), "of which gradients, MB"]]
     for row in result["memory"]:
         sizes = [*row["peak"].values(), 4 * row["parameters"]]
         depths.append([f"K = {row['steps']}", *(f"{size / 1e6:.0f}" for size in sizes)])
@@ -218,7 +220,7 @@ def figure(result: dict) -> Figure:
         panel.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
     depth, study = axes.flat[4:]
     x = [row["steps"] for row in result["memory"]]
-    for mode, name in zip(memory.CHAINS, ("black", "green", "purple"), strict=True):
+    for mode, name in zip(memory.STRATEGIES, ("black", "green", "purple"), strict=True):
         peaks = [row["peak"][mode] / 1e6 for row in result["memory"]]
         depth.plot(x, peaks, "o-", color=figures.COLOURS[name], label=mode)
     depth.plot(x, [4 * row["parameters"] / 1e6 for row in result["memory"]], ":", color="grey", label="gradients")

@@ -20,7 +20,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from glowkit.book.figures import COLOURS
-from glowkit.flow import Glow, Step, squeeze
+from glowkit.flow import Glow
+from glowkit.kernels import FoldedSteps
+from glowkit.layers import Step, squeeze
 
 Shape = tuple[int, int, int]
 """Channels, height, width."""
@@ -69,9 +71,10 @@ def parameters(module: torch.nn.Module) -> int:
 def composition(model: Glow, v: Tensor) -> dict[str, float]:
     """How far each step and each level of a model is from what figure 2 draws: {name: largest difference}.
 
-    v (B, 3, H, W) centred pixels. A step is to be actnorm, then the invertible 1x1 convolution, then the
-    coupling, and to leave half the channels as they were after the second; a level is to be the squeeze, its
-    steps, and a split whose two halves are the next level's input and, standardised, this level's slice of z.
+    v (B, 3, H, W) centred pixels. A step as it runs, folded, is to be actnorm, then the invertible 1x1
+    convolution, then the coupling, and to leave half the channels as they were after the second; a level is to
+    be the squeeze, its steps, and a split whose two halves are the next level's input and, standardised, this
+    level's slice of z.
     """
     z, _ = model(v)
     differences, h = {}, v
@@ -80,7 +83,7 @@ def composition(model: Glow, v: Tensor) -> dict[str, float]:
         h = squeeze(h)
         for k, step in enumerate(level.steps, 1):
             turned = step.conv(step.norm(h)[0])[0]
-            y, out = step.coupling(turned)[0], step(h)[0]
+            y, out = step.coupling(turned)[0], FoldedSteps([step], h.shape[-2:]).forward(h)[0]
             untouched = out[:, step.coupling.half :] - turned[:, step.coupling.half :]
             differences[f"level {depth}, step {k}"] = max(_largest(out - y), _largest(untouched))
             h = out

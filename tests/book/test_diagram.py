@@ -6,9 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glowkit import flow
+from glowkit import layers
 from glowkit.book import diagram
 from glowkit.flow import Glow, GlowConfig
+from glowkit.kernels import FoldedSteps
 
 
 def model(size=16, levels=2, steps=2, width=8, coupling="affine"):
@@ -35,7 +36,7 @@ def flops_by_hand(config: GlowConfig, depth: int) -> int:
     st.integers(1, 3),
     st.integers(1, 3),
     st.integers(2, 20),
-    st.sampled_from(flow.COUPLINGS),
+    st.sampled_from(layers.COUPLINGS),
     st.integers(1, 3),
 )
 def test_counts_against_torch_and_by_hand(levels, steps, width, coupling, side):
@@ -50,7 +51,7 @@ def test_counts_against_torch_and_by_hand(levels, steps, width, coupling, side):
 
 
 def test_a_glow_is_composed_as_drawn():
-    for coupling in flow.COUPLINGS:
+    for coupling in layers.COUPLINGS:
         net = model(coupling=coupling).double()
         found = diagram.composition(net, torch.rand(2, 3, 16, 16, dtype=torch.float64) - 0.5)
         assert len(found) == 2 * 2 + 2
@@ -59,22 +60,22 @@ def test_a_glow_is_composed_as_drawn():
 
 def test_other_wiring_is_noticed(monkeypatch):
     net, v = model(), torch.rand(2, 3, 16, 16) - 0.5
-    right = flow.Step.forward
+    right = FoldedSteps.forward
 
-    def coupling_first(step, x, kernels=None):
-        return right(step, step.coupling(x)[0], kernels)
+    def coupling_first(folded, x):
+        return right(folded, folded.couplings[0].forward(x)[0])
 
-    monkeypatch.setattr(flow.Step, "forward", coupling_first)
+    monkeypatch.setattr(FoldedSteps, "forward", coupling_first)
     assert min(gap for name, gap in diagram.composition(net, v).items() if "step" in name) > 1e-3
-    monkeypatch.setattr(flow.Step, "forward", right)
-    split = flow.SplitPrior.forward
+    monkeypatch.setattr(FoldedSteps, "forward", right)
+    split = layers.SplitPrior.forward
     # a split that sets the other half aside
-    monkeypatch.setattr(flow.SplitPrior, "forward", lambda prior, h: split(prior, h.roll(prior.half, 1)))
+    monkeypatch.setattr(layers.SplitPrior, "forward", lambda prior, h: split(prior, h.roll(prior.half, 1)))
     found = diagram.composition(net, v)
     assert found["level 1"] > 1e-3 and found["level 1, step 1"] < 1e-5
 
 
-@pytest.mark.parametrize("coupling", flow.COUPLINGS)
+@pytest.mark.parametrize("coupling", layers.COUPLINGS)
 def test_the_picture_shows_the_counts(coupling):
     net = model(coupling=coupling)
     figure = diagram.draw(net)

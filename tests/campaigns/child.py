@@ -30,7 +30,7 @@ import tqdm.std  # noqa: E402
 
 from glowkit import certificate, checkpoint, cli, faces, judge, study, training  # noqa: E402, F401
 from glowkit.book import claims, figures  # noqa: E402, F401
-from glowkit.celeba import check, cropping, facts, fetch  # noqa: E402, F401
+from glowkit.celeba import cropping, facts, fetch  # noqa: E402, F401
 from glowkit.errors import GlowkitError  # noqa: E402
 
 torch.set_num_threads(1)
