@@ -171,7 +171,7 @@ def study(model: str, data: str | None, n: int) -> None:
     """Encode a data set with MODEL and keep its statistics beside it. torchrun shares the work."""
     from glowkit import study
 
-    _say_once(study.make(model, data=data, n=_positive("--n", n)))
+    _say_once(study.write_study(model, data=data, n=_positive("--n", n)))
 
 
 @app.command()
@@ -181,7 +181,7 @@ def judge(model: str, data: str | None) -> None:
     """Train the judge of edits on a data set's pixels and keep it beside MODEL."""
     from glowkit import judge
 
-    click.echo(judge.make(model, data=data))
+    click.echo(judge.train_judge(model, data=data))
 
 
 @app.command(name="check")

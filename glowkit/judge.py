@@ -79,7 +79,9 @@ class Judge(nn.Module):
         return seen.cpu().numpy()
 
 
-def make(name: str | Path, data: str | Path | None = None, n: int = 20_000, epochs: int = 8, seed: int = 0) -> Path:
+def train_judge(
+    name: str | Path, data: str | Path | None = None, n: int = 20_000, epochs: int = 8, seed: int = 0
+) -> Path:
     """Trains a judge on n training images of a data set; writes judge.safetensors to the model's folder.
 
     Training images are mirrored, blurred a little and made noisy at random; the last two since decoded pictures are.

@@ -116,7 +116,7 @@ class Study:
 
 
 @distributed.processes()
-def make(
+def write_study(
     name: str | Path, data: str | Path | None = None, n: int = 12_000, held_out: int = 2_000, seed: int = 0
 ) -> Path:
     """Studies a model on `n` training and `held_out` test images of a data set; writes study.safetensors beside it.

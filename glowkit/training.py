@@ -1,15 +1,13 @@
-"""One training loop for CPU and CUDA: maximum likelihood in bits/dim, resumed to the same weights after any kill.
+"""A training run in its folder: a config, its images in the order of the seed, checkpoints, a log, and its resumption.
 
-Whatever is random in a step (data order, dequantisation noise, flips) is a function of (seed, step), so a resumed
-run needs no state of a random generator: the weights, the optimiser, the average and the step are all there is. It is
-drawn for the whole batch, of which each process takes its share: their number changes nothing but the time it takes.
+`glowkit.trainer` takes the steps. The order of the images is a function of (seed, epoch), as everything random is, so a
+run that is resumed after any kill ends with the same weights.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 import tomllib
 from collections.abc import Callable
@@ -20,61 +18,22 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from glowkit import bundled, checkpoint, distributed, fields, flow, memory, randomness
+from glowkit import bundled, checkpoint, distributed, fields, flow, randomness
 from glowkit.dataset import MEMORY_LIMIT, Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import alone_in, naming, replacing
 from glowkit.flow import Glow, GlowConfig
 from glowkit.precision import compute_dtype
+from glowkit.trainer import MOST_STEPS, SETTINGS, Settings, Trainer
+from glowkit.trainer import make_step as make_step  # for benchmarks, under the name of this module
 
 STATE, LOG = "state.safetensors", "log.jsonl"
 # What a resumed run may change, and says that it did: its length, how fast it learns, what its steps keep in memory,
 # and how it is watched.
-FREE = ("steps", "learning_rate", "warmup", "clip", "memory", "log_every", "checkpoint_every", "held_out")
+MAY_CHANGE = ("steps", "learning_rate", "warmup", "clip", "memory", "log_every", "checkpoint_every", "held_out")
 SAMPLES = 16  # training images whose pixels tell a data set from others
-MOST_STEPS = 2**24  # Adam counts them in float32
-# The error of the gradient is some ten times that of the inverse (`memory.inversion_error`): at this limit, as large as
-# computing in bfloat16 makes it anyway.
-INVERSION_LIMIT = 0.005
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to train; [training] of a config file."""
-
-    steps: int = 10_000
-    batch: int = 32
-    learning_rate: float = 1e-3
-    warmup: int = 500  # steps of linear rise
-    decay: float = 0.25  # share of the steps, at the end, in which the rate falls to zero
-    clip: float = 1.0  # largest norm of the gradient, of a loss in nats/dim
-    average: float = 0.999  # decay of the exponential moving average of the weights
-    flip: bool = False  # mirror each image with probability 1/2
-    memory: str = "store"  # what a step keeps for its backward pass, one of memory.STRATEGIES
-    seed: int = 0
-    log_every: int = 50  # steps
-    checkpoint_every: int = 500  # steps; held-out bits/dim are measured then too
-    held_out: int = 512  # images of the validation split that this is measured on
-
-    def __post_init__(self) -> None:
-        fields.check(vars(self), SETTINGS, "training.")
-
-
-SETTINGS = {
-    **dict.fromkeys(("steps", "warmup", "log_every", "checkpoint_every", "held_out"), fields.Whole(1, MOST_STEPS)),
-    "batch": fields.Whole(1, 2**16),
-    "learning_rate": fields.Real(1e-12, 10),
-    "decay": fields.Real(1e-9, 1),
-    "clip": fields.Real(1e-12, 1e12),
-    "average": fields.Real(0, 1),
-    "flip": fields.Flag(),
-    "memory": fields.OneOf(tuple(memory.STRATEGIES)),
-    "seed": fields.Whole(0, fields.SEED),
-}
 CONFIG = {"data": fields.Text(), "model": fields.Table(), "training": fields.Table()}
 # What a state says of itself: how the run was set, on what, and where its last steps were taken. States of earlier
 # versions lack the last two.
@@ -130,148 +89,6 @@ def read_config(path: str | Path) -> Config:
     if training.checkpoint_every % training.log_every:
         raise GlowkitError(f"{path}: training.checkpoint_every must be a multiple of log_every")
     return Config(model, training, content.get("data", "faces64"), path)
-
-
-# ------------------------------------------------------------------------------------------------------ one step
-
-
-class Trainer:
-    """The model, its optimiser and its average; `trainer(x)` takes one step on a batch and returns its bits/dim.
-
-    Of several processes each makes one, given the same batches, and begins with the model of the first.
-    """
-
-    def __init__(self, model: Glow, settings: Settings) -> None:
-        self.model, self.settings, self.step = model, settings, 0
-        self.device = next(model.parameters()).device
-        self.parameters = dict(model.named_parameters())
-        self.optimiser = torch.optim.Adam(self.parameters.values(), settings.learning_rate, fused=True)
-        self.average = AveragedModel(model, multi_avg_fn=self._update_average)
-        self.inverting: bool | None = None  # not known before the first step
-        memory.set_strategy(model, settings.memory)
-        self.flow = model
-        if distributed.size() > 1:
-            self.flow = DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """x (B, 3, H, W) uint8 -> bits/dim, before the step, of this process's share of the batch: a scalar."""
-        noise = randomness.stream(self.settings.seed, self.step, self.device)
-        if self.settings.flip:
-            mirrored = torch.rand(len(x), generator=noise, device=self.device) < 0.5
-            x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
-        v = distributed.shard(self.model.dequantise(x, noise))
-        self.optimiser.param_groups[0]["lr"] = self.learning_rate()
-        self.optimiser.zero_grad()
-        with self.model.computing_in(compute_dtype(self.device)):
-            if self.settings.memory == "invert":
-                self._watch_inversion(v)
-            loss = -self.model.log_prob_of(*self.flow(v)).mean() / self.model.dim
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip)
-            if not (loss + norm).isfinite():
-                self._stop(v)
-        self.optimiser.step()
-        # Fused Adam changes the weights behind autograd's back, and the flow keeps kernels by the weights' version.
-        torch.autograd.graph.increment_version(self.parameters.values())
-        self.average.update_parameters(self.model)
-        self.step += 1
-        return loss.detach() / math.log(2)
-
-    def _watch_inversion(self, v: Tensor) -> None:
-        """Now and then: invert while that gives back what went in, else recompute."""
-        if self.inverting is not None and self.step % self.settings.checkpoint_every:
-            return
-        error, before = float(distributed.all_reduce_max(memory.inversion_error(self.model, v))), self.inverting
-        self.inverting = error <= INVERSION_LIMIT
-        memory.set_strategy(self.model, "invert" if self.inverting else "recompute")
-        if self.inverting != before and not self.inverting and distributed.rank() == 0:
-            tqdm.write(
-                f"step {self.step}: inverted, the steps of a level are off by {error:.1e} of their input, more than "
-                f"{INVERSION_LIMIT}: recomputing them instead"
-            )
-
-    def _update_average(self, averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        # A young average follows closely, so that a short run is not averaged with its own beginning.
-        decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
-        get_ema_multi_avg_fn(decay)(averaged, current, count)
-
-    def learning_rate(self) -> float:
-        """Linear rise, a plateau, linear fall to zero: a longer run is the same run up to where the fall begins."""
-        s = self.settings
-        return s.learning_rate * min(1, (self.step + 1) / s.warmup, (s.steps - self.step) / (s.decay * s.steps))
-
-    @torch.no_grad()
-    def check(self, x: Tensor) -> None:
-        """Raises GlowkitError if a run could not go on from here: before a checkpoint is written.
-
-        A step watches over the loss before it, and may itself be what was too long. x (B, 3, H, W): a batch.
-        """
-        v = distributed.shard(self.model.dequantise(x))
-        with self.model.computing_in(compute_dtype(self.device)):
-            if not self.model.log_prob_of(*self.model(v)).isfinite().all():
-                self._stop(v)
-        for name, tensor in self.tensors().items():
-            if tensor.is_floating_point() and not tensor.isfinite().all():
-                self._stop(v, name)
-
-    def _stop(self, v: Tensor, culprit: str | None = None) -> None:
-        """The guard: names the first layer at fault, and leaves weights, optimiser and average as they were."""
-        layer = culprit or self.model.first_nonfinite(v)
-        if layer is None:
-            named = self.parameters.items()
-            layer = next((n for n, p in named if p.grad is not None and not p.grad.isfinite().all()), "the loss")
-        raise GlowkitError(
-            f"step {self.step}: not finite any more, first at {layer}; "
-            "lower training.learning_rate or training.clip and go on from the last checkpoint with --resume"
-        )
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All that a resumed run needs beside the step."""
-        state = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        state |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
-        for name, parameter in self.parameters.items():
-            for key, tensor in self.optimiser.state[parameter].items():
-                state[f"optimiser.{name}.{key}"] = tensor
-        return state
-
-    def forms(self, step: int) -> dict[str, checkpoint.Form]:
-        """What `tensors` has to be after `step` steps."""
-        of_model = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        of_average = {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
-        moments = {
-            f"optimiser.{name}.{key}": parameter
-            for name, parameter in self.parameters.items()
-            for key in ("exp_avg", "exp_avg_sq")
-        }
-        found = checkpoint.forms_of(of_model | of_average | moments)
-        taken = (lambda count: count == step, f"{step}, the step of the state")
-        found["average.n_averaged"] = checkpoint.Form((), (torch.int64,), *taken)
-        for name in self.parameters:
-            found[f"optimiser.{name}.step"] = checkpoint.Form((), (torch.float32,), *taken)
-        return found
-
-    def load_tensors(self, state: dict[str, Tensor], step: int) -> None:
-        """Go on from `tensors` as they were after `step` steps. Raises GlowkitError if they are anything else."""
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
-
-        # Adam writes to its moments without a look at their size.
-        checkpoint.check_tensors(state, self.forms(step))
-        self.model.load_state_dict(part("model."))
-        self.average.load_state_dict(part("average."))
-        for name, parameter in self.parameters.items():
-            moments = part(f"optimiser.{name}.")
-            self.optimiser.state[parameter] = {key: tensor.to(self.device) for key, tensor in moments.items()}
-        self.step = step
-
-
-def make_step(model: Glow, settings: Settings | None = None) -> Trainer:
-    """step(x) -> bits/dim: one optimiser step exactly as `train` runs it, for benchmarks."""
-    return Trainer(model, settings or Settings())
-
-
-# ------------------------------------------------------------------------------------------------------- the run
 
 
 def batch_indices(step: int, n: int, settings: Settings) -> Tensor:
@@ -467,7 +284,7 @@ class Run:
             if saved[part][name] != value
         ]
         for part, name, now, before in changes:
-            if name not in FREE or part == "model":
+            if name not in MAY_CHANGE or part == "model":
                 raise GlowkitError(
                     f"{config.path}: {part}.{name} = {now}, but {self.path} was trained with {before}; "
                     "set it back or give another --out"

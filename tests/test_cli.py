@@ -49,7 +49,7 @@ def model(tmp_path_factory, tree) -> Path:
     glow = Glow(MODEL)
     glow.initialise(glowkit.open_dataset(tree, size=32).images(range(24)), torch.Generator().manual_seed(0))
     checkpoint.save(glow, folder, str(tree))
-    glowkit.study.make(folder)
+    glowkit.study.write_study(folder)
     return folder
 
 

@@ -8,7 +8,7 @@ from glowkit.study import Study
 
 
 def study_of(z, labels, attributes):
-    """A study of vectors (n, D), as `study.make` would have found it; what only a model knows is left out."""
+    """A study of vectors (n, D), as `study.write_study` would have found it; what only a model knows is left out."""
     return Study(
         name="planted", data="planted", attributes=attributes, n=len(z), counts=labels.sum(0),
         mean=z.mean(0), variance=z.var(0), pixel_mean=z.mean(0), held_out=np.arange(0), labels=labels,

@@ -28,7 +28,7 @@ def made(tmp_path_factory):
     checkpoint.save(Glow(GlowConfig(32, 2, 1, 4, "additive")), folder, "toy")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(judge, "open_dataset", lambda name, size: toy_dataset(size))
-        judge.make(folder, n=600, epochs=6)
+        judge.train_judge(folder, n=600, epochs=6)
     return judge.open_judge(folder), folder
 
 

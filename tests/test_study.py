@@ -38,7 +38,7 @@ def made(tmp_path_factory):
     checkpoint.save(model, folder, "toy")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study, "open_dataset", lambda name, size: toy_dataset(size))
-        study.make(folder, n=180, held_out=50)
+        study.write_study(folder, n=180, held_out=50)
     return checkpoint.load(folder), study.open_study(folder), folder
 
 
@@ -131,7 +131,7 @@ def torchrun(*arguments) -> subprocess.CompletedProcess:
 def test_two_processes_find_what_one_does(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     shutil.copytree(tree.parent / "model", tmp_path / "two")
-    alone, _ = checkpoint.read_tensors(study.make(tree.parent / "model"))
+    alone, _ = checkpoint.read_tensors(study.write_study(tree.parent / "model"))
     done = torchrun("study", tmp_path / "two")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [str(tmp_path / "two" / study.FILE)]

@@ -97,7 +97,7 @@ import json, sys
 import click
 sys.path.insert(0, {tests!r})
 import test_training as t
-from glowkit import cli, training
+from glowkit import cli, trainer, training
 training.open_dataset = lambda name, size: t.toy_dataset(size)
 
 @cli.app.command()
@@ -106,7 +106,7 @@ training.open_dataset = lambda name, size: t.toy_dataset(size)
 def toy(out, settings):
     settings = t.SETTINGS | json.loads(settings)
     if settings.pop("exact", False):
-        training.compute_dtype = lambda device: None
+        training.compute_dtype = trainer.compute_dtype = lambda device: None
     stop, save = settings.pop("stop", 0), training.Run.save
     def save_and_stop(run):
         save(run)

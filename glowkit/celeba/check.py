@@ -35,7 +35,7 @@ def check(path: str | Path, kind: str | None = None) -> Iterator[str]:
     yield from _missing(tree)
     yield from _sums(path, len(tree))
     yield from _possible(tree)
-    if wrong := tree.wrong(faults):
+    if wrong := tree.describe_faults(faults):
         raise GlowkitError(f"{wrong}; get them again, or use the others: glowkit crop --skip-faulty")
 
 

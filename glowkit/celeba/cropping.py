@@ -89,7 +89,7 @@ def crop_tree(
         _begin(part, f"{size} x {size} pixels of {tree.kind}, eyes {eyes}, padding {padding}, {form}\n")
         with (_Array if packed else _Folder)(part, size) as store:
             faults = _crop_missing(tree, store, part / REPORT, size, padding, packed)
-            wrong = tree.wrong(list(faults.values()))
+            wrong = tree.describe_faults(list(faults.values()))
             if not store.names:
                 raise GlowkitError(f"{src}: no image can be cropped: {wrong}")
             if wrong and not skip_faulty:

@@ -104,7 +104,7 @@ class Tree:
     def __len__(self) -> int:
         return len(self.names)
 
-    def wrong(self, faults: Sequence[str]) -> str:
+    def describe_faults(self, faults: Sequence[str]) -> str:
         """In one line, which of its images are faulty, given what is wrong with each, and what a cut zip lacks; "" if
         nothing is wrong."""
         said = [self.cut] if self.cut else []

@@ -24,10 +24,10 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
     checkpoint.save(Glow(GlowConfig(32, 2, 1, 4)), folder, "celeba")
-    study.make(folder, data=tree, n=20, held_out=10)
+    study.write_study(folder, data=tree, n=20, held_out=10)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(judge, "_fit", lambda *_: None)  # what it says does not matter here, only that it is asked
-        judge.make(folder, data=tree)
+        judge.train_judge(folder, data=tree)
     return folder, tree
 
 

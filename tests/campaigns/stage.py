@@ -87,7 +87,7 @@ def study(model: Path | str, data: Path) -> child.Action:
 
 def judge(model: Path | str, data: Path) -> child.Action:
     """As `glowkit judge`, for one epoch."""
-    return child.library(lambda: child.judge.make(model, data=data, epochs=1))
+    return child.library(lambda: child.judge.train_judge(model, data=data, epochs=1))
 
 
 def _half(folder: Path) -> child.Action:
