@@ -57,17 +57,13 @@ class Download:
 
     def fetch(self, url: str) -> None:
         self.target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._complete(url)
-            if not is_official(self.part, self.target.name):
-                self.part.unlink()
-                raise GlowkitError(
-                    f"{self.target}: what came from {url} is not the official file by its md5 sum, and was not kept"
-                )
-            os.replace(self.part, self.target)
-        finally:
-            if not self._size():
-                self.part.unlink(missing_ok=True)
+        self._complete(url)
+        if not (self._size() and is_official(self.part, self.target.name)):
+            self.part.unlink(missing_ok=True)
+            raise GlowkitError(
+                f"{self.target}: what came from {url} is not the official file by its md5 sum, and was not kept"
+            )
+        os.replace(self.part, self.target)
 
     def _complete(self, url: str) -> None:
         failures = 0
@@ -116,7 +112,7 @@ class Download:
             bar.total, bar.n = total, have
             bar.refresh()
             if not have:
-                self.part.write_bytes(b"")
+                self.part.unlink(missing_ok=True)
             while block := response.read(CHUNK):
                 have += len(block)
                 self._check(url, have)

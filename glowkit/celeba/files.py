@@ -288,11 +288,10 @@ def table(
             raise GlowkitError(
                 f"{file} line {first}: the header names {len(header)} columns, but line {first + 1} has {found} values"
             )
-        if odd := [name for name in header if not name.isprintable() or len(name.split(" ")) != 1 or not name]:
+        if odd := [name for name in header if not name or not name.isprintable() or " " in name]:
             raise GlowkitError(f"{file} line {first}: the header has {odd[0][:60]!a}; a column's name is one word")
-        name, times = Counter(header).most_common(1)[0]
-        if times > 1:
-            raise GlowkitError(f"{file} line {first}: the header names {name} twice")
+        if twice := [name for name, times in Counter(header).items() if times > 1]:
+            raise GlowkitError(f"{file} line {first}: the header names {twice[0]} twice")
     rows: dict[str, object] = {}
     for number, line in enumerate(lines[first:], first + 1):
         name, *values = cells(line) or [""]

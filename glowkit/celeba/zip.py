@@ -38,9 +38,16 @@ class WholeZip(zipfile.ZipFile):
     """A zip with its directory. Raises zipfile.BadZipFile if that is damaged, GlowkitError if it is too large."""
 
     cut = ""
+    file: BinaryIO | None = None
 
     def __init__(self, path: str) -> None:
-        super().__init__(_InPieces(io.FileIO(path)))
+        self.file = _InPieces(io.FileIO(path))
+        super().__init__(self.file)
+
+    def close(self) -> None:
+        super().close()  # leaves open what was opened before it
+        if self.file:
+            self.file.close()
 
     def read(self, name: str, limit: int) -> bytes:
         """Raises zipfile.BadZipFile, EOFError, zlib.error, RuntimeError (it is encrypted) or NotImplementedError if the
@@ -116,12 +123,12 @@ class CutZip:
                 try:
                     length, own = _deflated_lengths(file, MAX_UNPACKED + 8 * size - unpacked)
                 except zlib.error:
-                    return f"{name}, which is damaged"
+                    return f"{name[:60]}, which is damaged"
                 unpacked += own
                 if unpacked > MAX_UNPACKED + 8 * size:
-                    return f"{name}, which unpacks to too much"
+                    return f"{name[:60]}, which unpacks to too much"
             elif not said:
-                return f"{name}, whose header does not say how long it is"
+                return f"{name[:60]}, whose header does not say how long it is"
             file.seek(start + length)
             if flags & SIZE_FOLLOWS:
                 after = file.read(28)
@@ -131,7 +138,7 @@ class CutZip:
                 wide = after[at + 20 : at + 22] == b"PK" and after[at + 12 : at + 14] != b"PK"
                 file.seek(start + length + at + (20 if wide else 12))
             if file.tell() > size:
-                return f"{name}, which is cut"
+                return f"{name[:60]}, which is cut"
             if not name.endswith("/"):
                 self.names.append(name)
                 self.members[name] = Member(start, length, method, crc)

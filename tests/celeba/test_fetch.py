@@ -112,6 +112,9 @@ def test_a_second_run_goes_on(server, tmp_path, ranges, monkeypatch):
 
 
 def test_a_wrong_sum_leaves_nothing(server, tmp_path):
+    server.files[ZIP] = b""
+    with pytest.raises(GlowkitError, match="not the official file by its md5 sum"):
+        fetch(tmp_path, server.url)
     server.files[ZIP] = FILES[ZIP][:-1] + b"x"
     with pytest.raises(GlowkitError) as caught:
         fetch.fetch(tmp_path, server.url)
