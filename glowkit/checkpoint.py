@@ -100,7 +100,7 @@ def check_tensors(tensors: Mapping[str, Tensor], forms: Mapping[str, Form]) -> N
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise GlowkitError(f"{name} is not finite everywhere")
         if not form.rule(tensor):
-            raise GlowkitError(f"{name} is not {form.words}")
+            raise GlowkitError(f"{name} must be {form.words}")
     if unknown := sorted(set(tensors) - set(forms)):
         raise GlowkitError(f"{unknown[0][:100]!r} is none of its tensors")
 

@@ -96,9 +96,14 @@ def check(values: Any, kinds: Mapping[str, Kind], where: str, required: Iterable
         if name not in kinds:
             raise GlowkitError(f"{where}{reprlib.repr(name)[1:-1]}: no such setting; there are {', '.join(kinds)}")
         if right := kinds[name].wants(value):
-            raise GlowkitError(f"{where}{name} = {reprlib.repr(value)}: it must be {right}")
+            raise GlowkitError(f"{where}{name} = {_short(value)}: it must be {right}")
     if missing := [name for name in required if name not in values]:
         raise GlowkitError(f"{where}{missing[0]} is missing")
+
+
+def _short(value: Any) -> str:
+    shown = reprlib.repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
 def from_json(text: str | bytes) -> Any:

@@ -382,11 +382,28 @@ def test_the_first_nonfinite_layer_is_named():
         ({"bits": 9}, "between 1 and 8"),
         ({"steps": 0}, "between 1 and 256"),
         ({"width": 1.5}, "whole number"),
+        ({"width": 10**9}, "between 1 and 4096"),
+        ({"levels": 10**12}, "between 1 and 8"),
+        ({"steps": 10**9}, "between 1 and 256"),
+        ({"image_size": 256, "levels": 6, "steps": 256, "width": 2048}, "parameters; there may be 1,000,000,000"),
+        ({"coupling": ["additive"]}, "one of additive, affine"),
     ],
 )
 def test_an_impossible_config_says_what_would_do(change, says):
     with pytest.raises(GlowkitError, match=says):
         GlowConfig(**change)
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 9), st.sampled_from(flow.COUPLINGS))
+@settings(max_examples=12, deadline=None)
+def test_a_config_knows_how_many_parameters_its_glow_has(levels, steps, width, coupling):
+    config = GlowConfig(8, levels, steps, width, coupling)
+    assert config.parameters == sum(p.numel() for p in Glow(config).parameters())
+
+
+def test_the_model_of_the_thesis_is_not_too_large():
+    # 169.8 M as configs/celeba256.toml counts them.
+    assert GlowConfig(256, 6, 32, 512, "additive").parameters == pytest.approx(169.8e6, abs=0.05e6)
 
 
 def test_wrong_shapes_and_types_say_what_the_model_takes():

@@ -1,5 +1,6 @@
 """Training: the loop against a plain one, exact resume after kill -9, the guard, and bad configs."""
 
+import errno
 import json
 import math
 import os
@@ -7,15 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from glowkit import checkpoint, memory, training
 from glowkit.dataset import Dataset
 from glowkit.errors import GlowkitError
+from glowkit.files import alone_in
 from glowkit.flow import Glow, GlowConfig
 from glowkit.precision import compute_dtype
 
@@ -271,6 +275,199 @@ def test_a_run_is_not_overwritten_nor_continued_with_other_settings(toy, tmp_pat
         training.train(config, out=out, resume=True)
 
 
+# ------------------------------------------------------------------------------------------- what a resume is given
+
+
+@pytest.fixture
+def run(toy, tmp_path) -> Path:
+    """A run of 20 steps, done."""
+    return training.train(config(), out=tmp_path / "run")
+
+
+def config(**settings) -> training.Config:
+    return training.Config(MODEL, training.Settings(**{**SETTINGS, "steps": 20, **settings}))
+
+
+def change_state(run: Path, change) -> None:
+    """Let change(tensors, about) spoil the state of a run, and write it as no code of ours would."""
+    state, metadata = checkpoint.read_tensors(run / training.STATE)
+    about = json.loads(metadata["run"])
+    change(state, about)
+    save_file(state, run / training.STATE, {"run": json.dumps(about)})
+
+
+NORM = "levels.0.steps.0.norm.bias"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda t, a: t.update({f"optimiser.{NORM}.exp_avg": torch.zeros(10**6)}),
+            r"exp_avg has the shape \(1000000,\)",
+        ),
+        (lambda t, a: [t.pop(k) for k in list(t) if k.startswith("optimiser")], "exp_avg is missing"),
+        (lambda t, a: t[f"optimiser.{NORM}.exp_avg"].fill_(torch.nan), "exp_avg is not finite"),
+        (lambda t, a: t[f"optimiser.{NORM}.exp_avg_sq"].fill_(-1), "exp_avg_sq must be nowhere negative"),
+        (lambda t, a: t[f"optimiser.{NORM}.step"].fill_(7), "step must be 20"),
+        (lambda t, a: t["average.n_averaged"].zero_(), "n_averaged must be 20"),
+        (
+            lambda t, a: t.update({f"model.{NORM}": t[f"model.{NORM}"].double()}),
+            "is of torch.float64, not torch.float32",
+        ),
+        (lambda t, a: t["model.levels.0.steps.0.conv.permutation"].zero_(), "permutation must be a permutation"),
+        (lambda t, a: t["average.module.levels.0.steps.0.conv.sign"].zero_(), r"sign must be \+1 or -1"),
+        (lambda t, a: t.update({"model.more": torch.zeros(1)}), "'model.more' is none of its tensors"),
+        (lambda t, a: a.update(step="20"), "step = '20': it must be a whole number"),
+        (lambda t, a: a.update(step=-1), "step = -1: it must be a whole number"),
+        (lambda t, a: a.update(step=15), "must be 15"),
+        (lambda t, a: a.pop("config"), "config is missing"),
+        (lambda t, a: a["config"]["training"].pop("batch"), "config.training.batch is missing"),
+        (lambda t, a: a["config"].update(model=[]), "config.model = .*: it must be a table"),
+        (lambda t, a: a.update(data={"name": "toy"}), "data.images is missing"),
+    ],
+)
+def test_a_damaged_state_is_told_in_a_line_and_kept(run, change, says):
+    change_state(run, change)
+    before = (run / training.STATE).read_bytes()
+    with pytest.raises(GlowkitError, match=says) as error:
+        training.train(config(steps=25), out=run, resume=True)
+    assert str(error.value).startswith(f"{run / training.STATE}: ") and "\n" not in str(error.value)
+    assert (run / training.STATE).read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["missing", "older", "half"])
+def test_what_a_resume_finds_finished_it_completes(run, damage, capsys):
+    file = run / checkpoint.WEIGHTS
+    before = file.read_bytes()
+    if damage == "missing":
+        file.unlink()
+    else:
+        other = Glow(MODEL) if damage == "older" else checkpoint.load(run)
+        checkpoint.save(other, run, "toy", half=damage == "half")
+        assert file.read_bytes() != before
+    training.train(config(), out=run, resume=True)
+    assert file.read_bytes() == before
+    assert "its 20 steps are done" in capsys.readouterr().out
+
+
+def test_a_run_that_leaves_the_finite_keeps_its_last_checkpoint_and_goes_on_slower(toy, tmp_path, monkeypatch, capsys):
+    step = training.Trainer.__call__
+
+    def spoil(trainer, x):
+        bits = step(trainer, x)
+        if trainer.step == 40:  # as a step that is much too long does
+            with torch.no_grad():
+                trainer.parameters[NORM].fill_(torch.inf)
+        return bits
+
+    monkeypatch.setattr(training.Trainer, "__call__", spoil)
+    with pytest.raises(GlowkitError, match=r"step 40: not finite any more, first at levels\.0\..* --resume"):
+        training.train(config(steps=60), out=tmp_path / "run")
+    state, metadata = checkpoint.read_tensors(tmp_path / "run" / training.STATE)
+    assert json.loads(metadata["run"])["step"] == 20
+    assert all(tensor.isfinite().all() for tensor in state.values())
+    monkeypatch.setattr(training.Trainer, "__call__", step)
+    training.train(config(steps=60, learning_rate=1e-4, clip=0.5), out=tmp_path / "run", resume=True)
+    notes = [line for line in log_of(tmp_path / "run") if "note" in line]
+    assert notes == [
+        {"step": 20, "note": "learning_rate = 0.0001, before 0.001"},
+        {"step": 20, "note": "clip = 0.5, before 1.0"},
+    ]
+    assert all(line["note"] in capsys.readouterr().out for line in notes[:1])
+    training.train(config(steps=60, learning_rate=1e-4, clip=0.5), out=tmp_path / "run", resume=True)
+    assert len([line for line in log_of(tmp_path / "run") if "note" in line]) == 2
+
+
+def test_no_state_that_is_not_finite_is_written(run):
+    trainer = training.Trainer(Glow(MODEL), training.Settings())
+    x = toy_dataset().images(range(4))
+    trainer(x)
+    trainer.check(x)
+    name, parameter = next(iter(trainer.parameters.items()))
+    trainer.optimiser.state[parameter]["exp_avg"].fill_(torch.nan)
+    with pytest.raises(GlowkitError, match=f"not finite any more, first at optimiser.{name}.exp_avg"):
+        trainer.check(x)
+
+
+def test_fewer_steps_than_are_done_are_refused(run):
+    with pytest.raises(GlowkitError, match=r"steps = 15, but .* has done 20"):
+        training.train(config(steps=15), out=run, resume=True)
+
+
+@pytest.mark.parametrize(("done", "steps", "jumps"), [(20, 30, True), (20, 200, True), (15, 30, False), (16, 30, True)])
+def test_a_longer_run_is_the_same_run_until_the_rate_falls(done, steps, jumps):
+    """Against the rates themselves: of the steps that are done, and as they would have been in the longer run."""
+    trainers = [training.make_step(Glow(MODEL), training.Settings(steps=n, warmup=1)) for n in (20, steps)]
+    rates = [[], []]
+    for trainer, taken in zip(trainers, rates, strict=True):
+        for trainer.step in range(done):
+            taken.append(trainer.learning_rate())
+    assert (rates[0] != rates[1]) == jumps
+    assert bool(training._off_schedule(*(trainer.settings for trainer in trainers), done)) == jumps
+
+
+def test_an_extension_beyond_the_schedule_says_so(run):
+    training.train(config(steps=40), out=run, resume=True)
+    notes = [line["note"] for line in log_of(run) if "note" in line]
+    assert notes[0] == "steps = 40, before 20" and notes[1].startswith("the learning rate jumps: by step 20")
+
+
+def test_other_images_are_refused_and_moved_ones_are_not(run, monkeypatch):
+    data = toy_dataset()
+    for other in (toy_dataset(n=290), replace(data, _pixels=lambda i: data._pixels(i) // 2)):
+        monkeypatch.setattr(training, "open_dataset", lambda name, size, other=other: other)
+        with pytest.raises(GlowkitError, match="training images are not the 240 of toy that .* was trained on"):
+            training.train(config(steps=25), out=run, resume=True)
+    monkeypatch.setattr(training, "open_dataset", lambda name, size: replace(data, name="elsewhere"))
+    training.train(config(steps=20), "elsewhere", out=run, resume=True)
+    assert not [line for line in log_of(run) if "note" in line]
+
+
+def test_another_machine_is_told(run):
+    change_state(run, lambda t, a: a["machine"].update(threads=7))
+    training.train(config(), out=run, resume=True)
+    (note,) = [line["note"] for line in log_of(run) if "note" in line]
+    assert note.startswith("threads = 1, before 7: weights may differ in their last bits")
+
+
+def test_a_state_without_data_and_machine_goes_on_and_says_so(run):
+    change_state(run, lambda t, a: [a.pop("data"), a.pop("machine")])
+    training.train(config(), out=run, resume=True)
+    (note,) = [line["note"] for line in log_of(run) if "note" in line]
+    assert "which they were before, the state does not say" in note
+
+
+@pytest.mark.parametrize("line", [b'{"step": 1', b"7", b"\xff", b'{"step": "x"}', b"[" * 100_000])
+def test_a_broken_line_of_the_log_is_dropped_alone(run, line):
+    before = log_of(run)
+    first, *others = (run / training.LOG).read_bytes().splitlines()
+    (run / training.LOG).write_bytes(b"\n".join([first, line, *others]) + b"\n")
+    training.train(config(), out=run, resume=True)
+    assert log_of(run) == before
+
+
+def test_two_runs_do_not_share_a_folder(run):
+    with alone_in(run), pytest.raises(GlowkitError, match=f"in use by process {os.getpid()} on "):
+        training.train(config(steps=40), out=run, resume=True)
+    assert sorted(p.name for p in run.iterdir()) == [
+        "config.json",
+        "log.jsonl",
+        "model.safetensors",
+        "state.safetensors",
+    ]
+
+
+def test_a_full_disk_names_the_log(run, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(training.json, "dumps", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        training._log(run / training.LOG, {})
+    assert caught.value.filename == str(run / training.LOG)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -281,6 +478,15 @@ def test_a_run_is_not_overwritten_nor_continued_with_other_settings(toy, tmp_pat
         ("[training]\nbatch = 0", "a whole number between 1 and 65536"),
         ("[training]\nmemory = 'little'", "must be one of store, recompute, invert"),
         ("[training]\nlearning_rate = true", "must be a number between"),
+        ("[model]\nwidth = 1000000000", "width = 1000000000: it must be a whole number between 1 and 4096"),
+        ("[model]\nlevels = 1000000000000", "between 1 and 8"),
+        ("[training]\nsteps = 1000000000", "between 1 and 16777216"),
+        ("[training]\nsteps = " + "9" * 5000, "not a TOML file"),
+        ("[training]\nseed = 99999999999999999999", "between 0 and 4294967295"),
+        ("[training]\nlearning_rate = inf", "must be a number between"),
+        ("[training]\nclip = nan", "must be a number between"),
+        ("model = 3", "model = 3: it must be a table"),
+        ("data = 3", "data = 3: it must be text"),
         ("[training]\nlog_every = 30\ncheckpoint_every = 100", "multiple of log_every"),
     ],
 )
