@@ -1,6 +1,6 @@
 # make book   builds the book into _build/html
 # make test   checks the style and runs the tests
-# make campaign   200 killed commands and 2,000 damaged files of each kind, for an hour or so; N=... for another number
+# make campaign   200 killed commands and 2,000 damaged files of each kind, which takes hours; N=200 for fewer files
 # All make a local .venv first (once, and again when the pins change). PYTHON=... names another Python >= 3.11.
 
 PYTHON ?= python3

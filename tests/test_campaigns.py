@@ -18,7 +18,7 @@ def python(*arguments):
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize(("campaign", "n"), [("kills", 18), ("damage", 2)])
+@pytest.mark.parametrize(("campaign", "n"), [("kills", 9), ("damage", 1)])
 def test_a_sample_of_a_campaign_finds_nothing(campaign, n):
     status, out, err = python("-m", f"tests.campaigns.{campaign}", "--n", str(n))
     header, *rows = [line.split() for line in out.splitlines() if line]
