@@ -301,7 +301,7 @@ def edit(image: Path, attribute: str, alpha: float, out: Path, model: str, eyes:
     left, right = (eyes[:2], eyes[2:]) if eyes else celeba.frame_eyes(face.size)
     glow, direction = checkpoint.load(model), torch.from_numpy(open_study(model).direction(attribute))
     x = celeba.crop(face, left, right, glow.config.image_size)
-    z = glow.encode(x[None], torch.Generator().manual_seed(0))  # as in training: at bin centres an edit does less
+    z = glow.encode(x[None], noise=torch.Generator().manual_seed(0))  # as in training: at bin centres an edit does less
     shares = torch.tensor([0, 0.25, 0.5, 0.75, 1])[:, None]
     _write_picture(out, glow.decode(z + alpha * shares * direction), columns=len(shares))
 

@@ -229,6 +229,20 @@ def test_a_decode_after_a_step_is_of_the_new_weights():
         assert torch.allclose(model.decode(model.encode(x)), model.quantise(x), atol=1e-4)
 
 
+@pytest.mark.parametrize("seed", [0, 7])
+def test_a_run_is_initialised_on_the_images_and_the_noise_of_its_seed(seed):
+    data, asked = toy_dataset(), []
+    torch.manual_seed(0)
+    model = Glow(MODEL)
+    plain = Glow(MODEL)
+    plain.load_state_dict(model.state_dict())
+    training.initialise(model, lambda where: asked.append(where) or data.images(where), 240, seed)
+    order = torch.randperm(240, generator=torch.Generator().manual_seed(1_000_003 * seed))
+    assert torch.equal(asked[0], order)
+    plain.initialise(data.images(order), torch.Generator().manual_seed(seed))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters(), strict=True))
+
+
 def test_images_that_do_not_fit_in_memory_are_read_as_they_are_needed(monkeypatch):
     data, indices, where = toy_dataset(), toy_dataset().subset("train"), torch.tensor([7, 3, 200])
     held = training.training_images(data, indices, torch.device("cpu"))
