@@ -76,6 +76,38 @@ def test_no_chapter_defines_a_model_or_trains_one(name):
         assert not re.search(r"\.backward\(|torch\.optim|nn\.Module", cell.source)
 
 
+def test_no_function_is_defined_in_two_chapters():
+    home = {}
+    for name in NAMES:
+        for node in ast.walk(ast.parse("\n".join(cell.source for cell in code(name)))):
+            if isinstance(node, ast.FunctionDef):
+                home.setdefault(node.name, set()).add(name)
+    assert home and {function: where for function, where in home.items() if len(where) > 1} == {}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "01_glow"])  # its `flow` is the module it is about
+def test_chapters_have_one_word_for_each_thing(name):
+    """What is opened has the same name everywhere, and what a data set is, it says itself."""
+    words = {"open_study": "study", "open_judge": "judge", "open_pictures": "album", "checkpoint.load": "flow"}
+    for cell in code(name):
+        assert not re.search(r"FACES_SEED|\.name\.startswith", cell.source)
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.Assign):
+                pair = node.targets[0], node.value
+                if all(isinstance(side, ast.Tuple) for side in pair):
+                    pairs = zip(*(side.elts for side in pair), strict=False)  # values may be starred
+                else:
+                    pairs = [pair]
+                for target, value in pairs:
+                    opener = ast.unparse(value.func) if isinstance(value, ast.Call) else ""
+                    assert ast.unparse(target) == words.get(opener, ast.unparse(target)), cell.source
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "01_glow"])
+def test_code_cells_do_not_scroll(name):
+    assert [line for cell in code(name) for line in cell.source.splitlines() if len(line) > 100] == []
+
+
 @pytest.mark.parametrize("row", claims.rows().values(), ids=lambda row: row.id)
 def test_every_claim_has_its_section(row):
     markdown = (ROOT / "notebooks" / f"{row.chapter}.md").read_text(encoding="utf-8")
