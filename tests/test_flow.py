@@ -394,7 +394,7 @@ def test_an_impossible_config_says_what_would_do(change, says):
         GlowConfig(**change)
 
 
-@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 9), st.sampled_from(flow.COUPLINGS))
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 9), st.sampled_from(layers.COUPLINGS))
 @settings(max_examples=12, deadline=None)
 def test_a_config_knows_how_many_parameters_its_glow_has(levels, steps, width, coupling):
     config = GlowConfig(8, levels, steps, width, coupling)
