@@ -1,8 +1,13 @@
 """The judge learns what is there, reports what it reaches, and knows no face in a broken picture."""
 
+import json
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from glowkit import checkpoint, faces, judge
 from glowkit.dataset import Dataset
@@ -65,6 +70,46 @@ def test_unknown_attributes_and_missing_or_foreign_files(made, tmp_path):
     (tmp_path / judge.FILE).write_bytes((folder / checkpoint.WEIGHTS).read_bytes())
     with pytest.raises(GlowkitError, match="not a judge"):
         judge.open_judge(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t, a: t.pop("head.bias"), "head.bias is missing"),
+        (lambda t, a: t.update({"head.bias": torch.zeros(3)}), r"head.bias has the shape \(3,\), not \(2,\)"),
+        (lambda t, a: t["head.weight"].fill_(torch.nan), "head.weight is not finite"),
+        (lambda t, a: t["body.1.running_var"].fill_(-1), "running_var must be nowhere negative"),
+        (lambda t, a: a.update(width=10**6), "width = 1000000: it must be a whole number between 1 and 256"),
+        (lambda t, a: a.update(width=12), "has the shape"),
+        (lambda t, a: a.update(attributes=["Up", "Up"]), "a list of different names"),
+        (lambda t, a: a.update(scores=3), "scores = 3: it must be a table"),
+        (lambda t, a: a["scores"].update(Left={}), "scores.Left: no such setting"),
+        (lambda t, a: a["scores"]["Up"].update(auc="high"), "scores.Up.auc = 'high'"),
+        (lambda t, a: a.pop("weights"), "judge.weights is missing"),
+        (lambda t, a: a.update(weights="0" * 64), "made from other weights"),
+    ],
+)
+def test_a_judge_that_is_not_one_of_this_model_is_refused(made, tmp_path, change, says):
+    folder = shutil.copytree(made[1], tmp_path / "model")
+    tensors, metadata = checkpoint.read_tensors(folder / judge.FILE)
+    about = json.loads(metadata["judge"])
+    change(tensors, about)
+    save_file(tensors, folder / judge.FILE, {"judge": json.dumps(about)})
+    with pytest.raises(GlowkitError, match=says) as error:
+        judge.open_judge(folder)
+    told = str(error.value)
+    assert told.startswith(f"{folder / judge.FILE}: not a judge of this model") and told.count("\n") == 0
+    assert told.endswith(f"`glowkit judge {folder}`")
+
+
+def test_too_few_images_are_told_in_a_line(made, monkeypatch):
+    monkeypatch.setattr(judge, "open_dataset", lambda name, size: toy_dataset(size))
+    with pytest.raises(GlowkitError, match="toy: 100 training images, a judge needs 128"):
+        judge.make(made[1], n=100)
+    no_test = replace(toy_dataset(), splits=np.zeros(900, np.uint8))
+    monkeypatch.setattr(judge, "open_dataset", lambda name, size: no_test)
+    with pytest.raises(GlowkitError, match="toy: no images in the test split"):
+        judge.make(made[1])
 
 
 @pytest.mark.skipif(not (checkpoint.BUNDLED / "faces64" / judge.FILE).exists(), reason="no bundled judge")

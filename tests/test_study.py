@@ -1,19 +1,23 @@
 """The streaming study against everything held in memory at once, in float64 NumPy."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from celeba_trees import picture
+from safetensors.torch import save_file
 
 from glowkit import checkpoint, study
 from glowkit.dataset import Dataset
 from glowkit.errors import GlowkitError
+from glowkit.files import alone_in
 from glowkit.flow import Glow, GlowConfig
 
 
@@ -164,3 +168,91 @@ def test_a_missing_or_foreign_study_says_how_to_make_one(made, tmp_path):
     (tmp_path / study.FILE).write_bytes((folder / checkpoint.WEIGHTS).read_bytes())
     with pytest.raises(GlowkitError, match="not a study"):
         study.open_study(tmp_path)
+
+
+def copy_of(folder: Path, to: Path, change) -> Path:
+    """A model and its study, which change(tensors, about) has spoiled."""
+    shutil.copytree(folder, to)
+    tensors, metadata = checkpoint.read_tensors(to / study.FILE)
+    about = json.loads(metadata["study"])
+    change(tensors, about)
+    save_file(tensors, to / study.FILE, {"study": json.dumps(about)})
+    return to
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda t, a: t.pop("variance"), "variance is missing"),
+        (lambda t, a: t.update(more=torch.zeros(1)), "'more' is none of its tensors"),
+        (lambda t, a: t.update({"latent.mean": torch.zeros(3)}), r"latent.mean has the shape \(3,\), not \(768,\)"),
+        (lambda t, a: t.update(labels=t["labels"][:, :2].clone()), r"labels has the shape \(50, 2\), not \(50, 3\)"),
+        (lambda t, a: t.update(half=t["half"][:9].clone()), r"half has the shape \(9,\), not \(50,\)"),
+        (lambda t, a: t["pixel.class_mean"].fill_(torch.nan), "pixel.class_mean is not finite"),
+        (lambda t, a: t["counts"].fill_(181), "counts must be counts from 0 to 180"),
+        (lambda t, a: t["counts"].fill_(0.5), "counts must be counts"),
+        (lambda t, a: t["variance"].fill_(-1), "variance must be nowhere negative"),
+        (lambda t, a: t["half"].fill_(2), "half must be 0 or 1"),
+        (lambda t, a: t.update(counts=t["counts"].double()), "counts is of torch.float64"),
+        (lambda t, a: a.update(attributes=["Half", "Some"]), r"not \(2,\)"),
+        (lambda t, a: a.update(attributes="Half"), "attributes = 'Half': it must be a list"),
+        (lambda t, a: a.update(n="many"), "n = 'many': it must be a whole number"),
+        (lambda t, a: a.pop("weights"), "study.weights is missing"),
+        (lambda t, a: a.update(weights="0" * 64), "made from other weights"),
+    ],
+)
+def test_a_study_that_is_not_one_of_this_model_is_refused(made, tmp_path, change, says):
+    folder = copy_of(made[2], tmp_path / "model", change)
+    with pytest.raises(GlowkitError, match=says) as error:
+        study.open_study(folder)
+    told = str(error.value)
+    assert told.startswith(f"{folder / study.FILE}: not a study of this model") and told.count("\n") == 0
+    assert told.endswith(f"`glowkit study {folder}`")
+
+
+def test_a_study_beside_other_weights_is_refused(made, tmp_path):
+    folder = copy_of(made[2], tmp_path / "model", lambda t, a: None)
+    assert study.open_study(folder).n == 180
+    with torch.no_grad():
+        other = checkpoint.load(folder)
+        next(other.parameters()).add_(1e-3)
+    checkpoint.save(other, folder, "toy")
+    with pytest.raises(GlowkitError, match="made from other weights than model.safetensors holds"):
+        study.open_study(folder)
+
+
+def test_attributes_that_do_not_vary_are_left_out_and_counted(made, tmp_path, monkeypatch, capsys):
+    data = toy_dataset()
+    one = np.zeros((300, 1), bool)
+    one[6] = True  # in one half of the training images only
+    labels = np.concatenate([data.labels, np.ones((300, 1), bool), np.zeros((300, 1), bool), one], 1)
+    data = replace(data, attributes=[*data.attributes, "All", "None", "One"], labels=labels)
+    monkeypatch.setattr(study, "open_dataset", lambda name, size: data)
+    checkpoint.save(made[0], tmp_path, "toy")
+    found = study.open_study(study.make(tmp_path, n=180, held_out=50).parent)
+    assert found.attributes == ["Half", "Some", "Rare"]
+    assert np.array_equal(found.direction("Some"), made[1].direction("Some"))
+    assert "180 training images" in (said := capsys.readouterr().out) and "All (180), None (0), One (1)" in said
+    monkeypatch.setattr(study, "open_dataset", lambda name, size: replace(data, labels=np.ones((300, 6), bool)))
+    with pytest.raises(GlowkitError, match="toy: no attribute that some training images have"):
+        study.make(tmp_path)
+
+
+@pytest.mark.parametrize("count", [0, 180])
+def test_a_direction_takes_images_with_and_without(made, count):
+    found = replace(made[1], counts=np.array([90, count, 9]))
+    with pytest.raises(GlowkitError, match=f"'Some': {count} of the 180 images"):
+        found.direction("Some")
+    assert np.isfinite(found.direction("Half")).all()
+
+
+def test_no_study_where_another_process_works(made, tmp_path):
+    checkpoint.save(made[0], tmp_path, "toy")
+    with alone_in(tmp_path), pytest.raises(GlowkitError, match=f"in use by process {os.getpid()}"):
+        study.make(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["faces64", "celeba64"])
+def test_the_bundled_studies_are_of_the_bundled_weights_and_vary(name):
+    found = study.open_study(name)
+    assert ((found.counts > 0) & (found.counts < found.n)).all()

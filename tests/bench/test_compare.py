@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from scipy import stats
 
 from glowkit import checkpoint, training
@@ -164,6 +165,12 @@ def test_a_stopped_training_goes_on_to_the_same_end(config, monkeypatch, tmp_pat
     resumed, _ = compare.quality(plan, ["normflows"], CPU, tmp_path / "out")
     assert len(calls) == 1
     assert (resumed["normflows"]["bits_per_dim"] == whole["normflows"]["bits_per_dim"]).all()
+    state = tmp_path / "out" / "normflows.safetensors"
+    tensors, metadata = checkpoint.read_tensors(state)
+    moment = next(name for name in tensors if name.endswith("exp_avg"))
+    save_file({**tensors, moment: torch.zeros(10**6)}, state, metadata)
+    with pytest.raises(GlowkitError, match=r"normflows.safetensors: not the state of this training .*\(1000000,\)"):
+        bench.quality(plan, ["normflows"], CPU, tmp_path / "out")
     config.write_text(TINY.replace("steps = 3", "steps = 4"))
     with pytest.raises(GlowkitError, match="normflows.safetensors: the training of another config"):
         compare.quality(training.read_config(config), ["normflows"], CPU, tmp_path / "out")
