@@ -147,7 +147,7 @@ def test_a_mirror_that_sends_without_end_is_left(server, tmp_path, monkeypatch, 
     server.endless, server.lengths = ZIP, {ZIP: length}
     with pytest.raises(GlowkitError) as caught:
         fetch(tmp_path, server.url)
-    for words in (f"{ZIP} has more than 1,000,000 bytes, and so is not the official file", str(tmp_path / "Img" / ZIP)):
+    for words in (f"{ZIP} sends more than 1,000,000 bytes", str(tmp_path / "Img" / ZIP), "try another mirror"):
         assert words in str(caught.value)
     assert "\n" not in str(caught.value) and left(tmp_path) == [place for place in OFFICIAL if ZIP not in place]
 
