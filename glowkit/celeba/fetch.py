@@ -123,10 +123,12 @@ class Download:
 
     def _check(self, url: str, size: int) -> None:
         """Stop before there is more than the official file has."""
-        if size > MOST[self.target.name]:
+        most = MOST[self.target.name]
+        if size > most:
             self.part.unlink(missing_ok=True)
             raise GlowkitError(
-                self._by_hand(f"{url} has more than {MOST[self.target.name]:,} bytes, and so is not the official file")
+                f"{self.target}: {url} sends more than {most:,} bytes, which the official file does not have, and "
+                "nothing was kept; try another mirror"
             )
 
     def _by_hand(self, why: str) -> str:
