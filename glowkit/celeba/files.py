@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from glowkit.celeba.zip import CutZip, WholeZip
+from glowkit.celeba.archives import CutZip, WholeZip
 from glowkit.errors import GlowkitError
 
 ATTRIBUTE_FILE = "list_attr_celeba.txt"

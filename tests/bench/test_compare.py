@@ -170,7 +170,7 @@ def test_a_stopped_training_goes_on_to_the_same_end(config, monkeypatch, tmp_pat
     moment = next(name for name in tensors if name.endswith("exp_avg"))
     save_file({**tensors, moment: torch.zeros(10**6)}, state, metadata)
     with pytest.raises(GlowkitError, match=r"normflows.safetensors: not the state of this training .*\(1000000,\)"):
-        bench.quality(plan, ["normflows"], CPU, tmp_path / "out")
+        compare.quality(plan, ["normflows"], CPU, tmp_path / "out")
     config.write_text(TINY.replace("steps = 3", "steps = 4"))
     with pytest.raises(GlowkitError, match="normflows.safetensors: the training of another config"):
         compare.quality(training.read_config(config), ["normflows"], CPU, tmp_path / "out")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glowkit.celeba import zip
-from glowkit.celeba.zip import CutZip, WholeZip
+from glowkit.celeba import archives
+from glowkit.celeba.archives import CutZip, WholeZip
 from glowkit.errors import GlowkitError
 
 SIZES = (0, 1, 700, 5000, 70_000)
@@ -147,7 +147,7 @@ def test_looking_for_the_end_of_a_file_has_a_limit(tmp_path, monkeypatch):
     path = tmp_path / "a.zip"
     bomb(path, streamed=True)
     os.truncate(path, path.stat().st_size - 40)
-    monkeypatch.setattr(zip, "MAX_UNPACKED", LIMIT)
+    monkeypatch.setattr(archives, "MAX_UNPACKED", LIMIT)
     archive = CutZip(str(path))
     assert archive.namelist() == ["first.jpg"] and archive.cut == "1 whole files, then a.jpg, which unpacks to too much"
 
@@ -164,7 +164,7 @@ def test_only_plain_ways_of_packing_are_read(tmp_path):
 def test_a_directory_has_a_limit(tmp_path, monkeypatch):
     path = tmp_path / "a.zip"
     path.write_bytes(ZIPS["stored"][0])
-    monkeypatch.setattr(zip, "MAX_DIRECTORY", 200)
+    monkeypatch.setattr(archives, "MAX_DIRECTORY", 200)
     with pytest.raises(GlowkitError, match="a.zip: its directory has [0-9]+ bytes; at most 200 are read"):
         WholeZip(str(path))
     assert CutZip(str(path)).cut.startswith("2 whole files, then more of them than the 200 bytes of headers and names")
