@@ -88,7 +88,7 @@ def record(
     if id not in rows():
         raise GlowkitError(f"claims: unknown row {id!r}; the ledger has C01 to C40 and B01 to B08")
     estimate, ci = float(estimate), (float(ci[0]), float(ci[1]))
-    if not all(map(math.isfinite, (estimate, *ci))) or not ci[0] <= estimate <= ci[1]:
+    if not _in_order(estimate, ci):
         raise GlowkitError(f"claims: {id}: {estimate} in {ci}; want finite low <= estimate <= high")
     if int(n) != n or n < 1 or not control or not model:
         raise GlowkitError(f"claims: {id}: n {n}, control {control!r}, model {model!r}; want n >= 1 and both")
@@ -176,12 +176,29 @@ def _read(path: Path) -> list[Entry]:
     try:
         items = json.loads(path.read_text(encoding="utf-8"))
         found = [Entry(**item | {"ci": tuple(item["ci"])}) for item in items]
+        for entry in found:
+            _check(entry)
         wrong = [entry.id for entry in found if rows()[entry.id].verdict(entry.ci) != entry.verdict]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise GlowkitError(f"claims: {path} is no ledger file ({error!r}); remove it, build again") from None
     if wrong:
         raise GlowkitError(f"claims: {path}: verdict of {', '.join(wrong)} does not follow from its numbers")
     return found
+
+
+def _check(entry: Entry) -> None:
+    """Raises ValueError or TypeError for an entry that `record` would not have written."""
+    texts = (entry.control, entry.model, entry.chapter, entry.figure)
+    low, high = entry.ci
+    if not (_in_order(entry.estimate, (low, high)) and type(entry.n) is int and entry.n >= 1):
+        raise ValueError(f"{entry.id}: {entry.estimate} in {entry.ci}, n {entry.n}")
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{entry.id}: {texts}")
+
+
+def _in_order(estimate: float, ci: tuple[float, float]) -> bool:
+    """Whether all are finite and the estimate is in its interval."""
+    return all(map(math.isfinite, (estimate, *ci))) and ci[0] <= estimate <= ci[1]
 
 
 def _write(path: Path, entries: list[Entry]) -> None:

@@ -83,6 +83,19 @@ def test_a_typed_verdict_is_refused(ledger):
         claims.load()
 
 
+@pytest.mark.parametrize("change", [
+    {"ci": [0.79]}, {"ci": [0.79, 0.81, 1]}, {"ci": "ab"}, {"ci": None}, {"ci": [0.9, 0.99]}, {"estimate": "0.8"},
+    {"estimate": None}, {"estimate": float("nan")}, {"n": 0}, {"n": 1.5}, {"n": True}, {"control": 1}, {"model": None},
+    {"figure": ["x"]}, {"id": "C99"}, {"id": ["C31"]}, {"more": 1},
+])  # fmt: skip
+def test_an_entry_that_nobody_recorded_is_refused(change, ledger):
+    half_space()
+    path = ledger / "07_grounding.none.json"
+    path.write_text(json.dumps([json.loads(path.read_text())[0] | change]))
+    with pytest.raises(GlowkitError, match="no ledger file"):
+        claims.load()
+
+
 def test_two_verdicts_for_one_row_and_model_are_refused(ledger):
     half_space()
     (ledger / "copy.json").write_text((ledger / "07_grounding.none.json").read_text())

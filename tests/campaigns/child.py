@@ -192,7 +192,7 @@ def _child(action: Action, folder: Path, kill: Kill | None, check, memory: int |
             status = end.code if isinstance(end.code, int) else int(end.code is not None)
             if isinstance(end.code, str):
                 print(end.code, file=sys.stderr)
-        if status == 0 and check and (wrong := check()):
+        if status == 0 and check and (wrong := _wrong(check)):
             print(wrong, file=sys.stderr)
             status = WRONG
     except BaseException:
@@ -201,6 +201,13 @@ def _child(action: Action, folder: Path, kill: Kill | None, check, memory: int |
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _wrong(check: Callable[[], str]) -> str:
+    try:
+        return check()
+    except Exception as error:
+        return f"the result cannot be read: {type(error).__name__}: {error}"
 
 
 def _watch(kill: Kill | None, told: int) -> None:
