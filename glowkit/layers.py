@@ -89,7 +89,8 @@ class InvertibleConv(nn.Module):
         return P @ L @ (U + s.diag())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return F.conv2d(x, self.weight()[:, :, None, None]), pixels(x) * self.log_s.sum().expand(len(x))
+        y = F.conv2d(x, self.weight()[:, :, None, None])
+        return y, pixels(x) * self.log_s.sum().expand(len(x))
 
     def inverse(self, y: Tensor) -> Tensor:
         inverse = torch.linalg.inv(self.weight().double()).to(y.dtype)
@@ -133,7 +134,8 @@ class CouplingNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.activation(self.norm1(self.conv1(x))[0])
         h = self.activation(self.norm2(F.conv2d(h, self.conv2))[0])
-        return (self.conv3(h) + self.bias3[:, None, None]) * (3 * self.log_scale3).exp()[:, None, None]
+        scale = (3 * self.log_scale3).exp()
+        return scale[:, None, None] * (self.conv3(h) + self.bias3[:, None, None])
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
