@@ -1,7 +1,7 @@
 """CelebA as people have it: the tree of its files, eye-aligned crops, what is known of it, and how to get it.
 
-`files` and `archives` find and read files, `alignment` crops by the eyes, `tree` puts both together. Above them, `check`
-says what is there, `cropping` crops a whole tree, `fetch` gets one, and `facts` has the official counts and sums.
+`files` and `archives` find and read files, `alignment` crops by the eyes, `tree` puts both together. Above them,
+`check` says what is there, `cropping` crops a whole tree, `fetch` gets one, and `facts` has the official counts.
 """
 
 from glowkit.celeba.alignment import EYES, check_size, crop, similarity
