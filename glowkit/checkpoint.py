@@ -197,7 +197,18 @@ def config_of(name: str | Path) -> GlowConfig:
 
 
 def load(name: str | Path, device: str | torch.device = "cpu") -> Glow:
-    """The Glow of a bundled name ("faces64") or of a folder, in float32, ready to encode and decode."""
+    """The Glow of a bundled name ("faces64") or of a folder, in float32, ready to encode and decode.
+
+    Raises GlowkitError if there is no model, or if its files are not those of a Glow that works.
+
+    >>> model = glowkit.load("faces64")
+    >>> x = glowkit.open_dataset("faces64").images([0, 1])
+    >>> z = model.encode(x)  # at bin centres
+    >>> z.shape
+    torch.Size([2, 12288])
+    >>> bool((model.decode(z) - model.quantise(x)).abs().max() < 1e-4)  # exact, up to rounding
+    True
+    """
     folder = folder_of(name)
     _, config = _read_config(folder)
     tensors, _ = read_tensors(folder / WEIGHTS)

@@ -100,6 +100,11 @@ def open_dataset(name: str | Path, size: int | None = None) -> Dataset:
 
     A tree is named by its path, or as "celeba": the one at $GLOWKIT_CELEBA. Raises GlowkitError if there is no such
     set or tree, or anything in it is wrong.
+
+    >>> album = glowkit.open_dataset("faces64")
+    >>> len(album), album.kind, album.images(album.subset("test")[:8]).shape
+    (60000, 'procedural', torch.Size([8, 3, 64, 64]))
+    >>> truth = album.counterfactual([0], Smiling=not album.has("Smiling")[0])  # the same face, drawn again
     """
     if match := FACES_NAME.fullmatch(str(name)):
         if size not in (None, int(match[1])):

@@ -5,6 +5,12 @@ class GlowkitError(ValueError):
     """Bad input, told in one line: what was wrong, where, and what would be right.
 
     The command line prints the message and exits with status 1; a notebook shows the line without a stack.
+
+    >>> try:
+    ...     glowkit.load("nobody")
+    ... except glowkit.GlowkitError as error:
+    ...     print(str(error).split(";")[0])
+    nobody: no model there
     """
 
     def __init__(self, message: str) -> None:

@@ -38,7 +38,12 @@ class GlowConfig:
 
     `coupling` is one of COUPLINGS and `activation`, of the coupling nets, one of ACTIVATIONS: relu as published, or
     capped at 2, which costs some bits/dim and keeps far edits pictures. `bits` is the depth n that images are
-    quantised to before the model sees them.
+    quantised to before the model sees them. Raises GlowkitError for a shape that cannot be.
+
+    >>> config = glowkit.GlowConfig(image_size=32, levels=3, steps=8, width=64, coupling="affine")
+    >>> glowkit.GlowConfig(image_size=30)
+    Traceback (most recent call last):
+    glowkit.errors.GlowkitError: model.image_size = 30: with 4 levels it must be a multiple of 16 between 8 and 256
     """
 
     image_size: int = 64
@@ -153,6 +158,12 @@ class Glow(ImageFlow):
     `forward`/`inverse` map centred pixels v = x - 1/2 (B, 3, H, W) to latents z (B, D), D = 3HW, differentiably.
     `encode`/`decode` map images to latents without gradients. z holds the levels one after the other, shallow to
     deep (`level_slices`), each flattened from (C, H, W).
+
+    >>> model = glowkit.Glow(glowkit.GlowConfig(image_size=16, levels=2, steps=2, width=8))
+    >>> model.dim, model.level_shapes
+    (768, [(6, 8, 8), (24, 4, 4)])
+    >>> model.sample(3, temperature=0.7).shape
+    torch.Size([3, 3, 16, 16])
     """
 
     def __init__(self, config: GlowConfig) -> None:

@@ -45,7 +45,7 @@ class Estimate(NamedTuple):
     def through(self, function: Callable[[float], float]) -> "Estimate":
         """The estimate of function(quantity), for an increasing function: it keeps the interval's coverage.
 
-        >>> wilson(889, 1000).through(lambda share: 100 * share)
+        >>> print(wilson(889, 1000).through(lambda share: 100 * share))
         88.9 [86.8, 90.7] (n = 1,000)
         """
         estimate, low, high = (float(function(value)) for value in (self.estimate, *self.ci))

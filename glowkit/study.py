@@ -252,7 +252,15 @@ def sides(model: ImageFlow, dataset: Dataset, indices: np.ndarray, half: Tensor,
 
 
 def open_study(name: str | Path) -> Study:
-    """The study of a bundled name ("faces64") or of a model's folder."""
+    """The study of a bundled name ("faces64") or of a model's folder.
+
+    Raises GlowkitError if there is none, or if it was made of other weights than those beside it.
+
+    >>> study = glowkit.open_study("faces64")
+    >>> smile = study.direction("Smiling")  # mean with minus mean without, eq. 4.4
+    >>> smile.shape, study.count("Smiling") < study.n
+    ((12288,), True)
+    """
     folder = checkpoint.folder_of(name)
     path = folder / FILE
     if not path.exists():

@@ -1,6 +1,5 @@
 """Any invertible model is an image flow: here a linear one, measured by everything that measures our Glow."""
 
-import doctest
 import math
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from glowkit import certificate, corruption, image_flow, study
+from glowkit import certificate, corruption, study
 from glowkit.dataset import Dataset
 from glowkit.errors import GlowkitError
 from glowkit.image_flow import BIN_CENTRES, ImageFlow
@@ -35,10 +34,6 @@ def toy_dataset() -> Dataset:
     pixels[labels[:, 0], 0] //= 2
     splits = np.repeat(np.array([0, 2], np.uint8), (200, 100))
     return Dataset("toy", 8, ["Half", "Some"], labels, splits, None, np.arange(300) // 2, lambda i: pixels[i])
-
-
-def test_the_example_of_the_class_runs():
-    assert doctest.testmod(image_flow) == (0, 3)
 
 
 def test_images_and_densities_of_a_linear_flow():
