@@ -21,7 +21,7 @@ SIZE_FOLLOWS, UTF8 = 0x8, 0x800  # flags
 STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 ELSEWHERE = 0xFFFFFFFF  # in place of a length of four bytes
 ENTRY = 46  # bytes that the directory of a zip has for each file, besides its name
-MAX_DIRECTORY = 2**26  # bytes: some 900,000 files; CelebA has 405,198 images
+MAX_DIRECTORY = 48 * 2**20  # bytes: some 600,000 files; CelebA has 405,198 images
 MAX_UNPACKED = 2**29  # bytes, and eight times the zip's own: what is unpacked only to see where it ends
 PIECE = 2**16  # bytes read at a time
 
