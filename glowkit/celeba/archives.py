@@ -20,7 +20,8 @@ FILE, DIRECTORY, DESCRIPTOR = b"PK\3\4", b"PK\1\2", b"PK\7\10"  # signatures
 SIZE_FOLLOWS, UTF8 = 0x8, 0x800  # flags
 STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 ELSEWHERE = 0xFFFFFFFF  # in place of a length of four bytes
-MAX_DIRECTORY = 2**26  # bytes of headers and names: some 600,000 files; CelebA has 405,198 images
+ENTRY = 46  # bytes that the directory of a zip has for each file, besides its name
+MAX_DIRECTORY = 48 * 2**20  # bytes: some 600,000 files; CelebA has 405,198 images
 MAX_UNPACKED = 2**29  # bytes, and eight times the zip's own: what is unpacked only to see where it ends
 PIECE = 2**16  # bytes read at a time
 
@@ -104,7 +105,7 @@ class CutZip:
     def _scan(self, file: BinaryIO) -> str:
         """Find the members. Returns what comes after the last."""
         size = self.path.stat().st_size
-        unpacked, headers = 0, 0
+        unpacked, directory = 0, 0
         while True:
             head = file.read(HEADER.size)
             if len(head) < HEADER.size:
@@ -112,9 +113,9 @@ class CutZip:
             if not head.startswith(FILE):
                 return "its directory, which is cut" if head.startswith(DIRECTORY) else "damage"
             _, flags, method, crc, length, _, name_length, extra_length = HEADER.unpack(head)
-            headers += HEADER.size + name_length
-            if headers > MAX_DIRECTORY:
-                return f"more of them than the {MAX_DIRECTORY:,} bytes of headers and names that are read"
+            directory += ENTRY + name_length
+            if directory > MAX_DIRECTORY:
+                return f"more of them than a directory of {MAX_DIRECTORY:,} bytes has, which are not read"
             start = file.tell() + name_length + extra_length
             name = file.read(name_length).decode("utf-8" if flags & UTF8 else "cp437", "replace")
             file.seek(start)

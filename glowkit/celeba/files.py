@@ -22,7 +22,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -178,11 +178,11 @@ def find(path: Path) -> tuple[dict[str, dict[str, File]], dict[str, str]]:
         """Take the files of one place, each with the kind that its folder names; those of the places before stay."""
         here: dict[tuple[str, str], File] = {}
         for kind, file in files:
-            name = PurePosixPath(file.name).name
+            name = file.name.rpartition("/")[2]
             if _official(name) in LISTS:
                 kind = ""
             elif kind in LANDMARK_FILES and name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
-                image_name(name, file._replace(name=str(PurePosixPath(file.name).parent)))
+                image_name(name, file)
             else:
                 continue
             if (other := here.setdefault((kind, name), file)) is not file:
@@ -202,7 +202,7 @@ def find(path: Path) -> tuple[dict[str, dict[str, File]], dict[str, str]]:
         # Members may lie in img_align_celeba/ or at the top of an archive named so.
         own = next((kind for kind in LANDMARK_FILES if zip_path.name.startswith(kind)), "")
         members = (name for name in archive.namelist() if not name.endswith("/"))
-        add((PurePosixPath(name).parent.name or own, File(name, str(zip_path))) for name in members)
+        add((name.rpartition("/")[0].rpartition("/")[2] or own, File(name, str(zip_path))) for name in members)
 
     if path.is_file():
         add_zip(path)

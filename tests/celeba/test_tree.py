@@ -439,7 +439,7 @@ def test_a_name_of_many_lines_is_told_in_one(tree):
     name = "img_align_celeba/a\nb\x1b[2Jc.jpg"
     with zipfile.ZipFile(tree / "celeba.zip", "w") as archive:
         archive.writestr(name, b"data")
-    refused(tree, "celeba.zip: img_align_celeba: 'a\\nb\\x1b[2Jc.jpg' is not the plain name of an image")
+    refused(tree, "celeba.zip: img_align_celeba/a b\\x1b[2Jc.jpg: 'a\\nb\\x1b[2Jc.jpg' is not the plain name")
     os.truncate(tree / "celeba.zip", 61)
     refused(tree, "celeba.zip: not a zip, or cut short (no whole file, but img_align_celeba/a b\\x1b[2Jc.jpg, which is")
 
