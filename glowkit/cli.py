@@ -365,8 +365,8 @@ def _write_picture(path: Path, images, columns: int) -> None:
     from glowkit.book.figures import to_pixels
     from glowkit.files import replacing
 
-    if not images.isfinite().flatten(1).any(1).all():
-        raise GlowkitError(f"{path}: an image has no finite pixel; go less far from the mean")
+    if broken := int((~images.isfinite().flatten(1).all(1)).sum()):
+        raise GlowkitError(f"{path}: {broken} of {len(images)} images are not finite; go less far from the mean")
     pixels = to_pixels(torch.stack(list(images)))
     n, height, width, _ = pixels.shape
     rows = -(-n // columns)

@@ -381,7 +381,7 @@ def _truncate_log(path: Path, step: int) -> None:
 
     def belongs(line: bytes) -> bool:
         try:
-            return fields.from_json(line)["step"] <= step
+            return fields.from_json(line.decode())["step"] <= step
         except (ValueError, KeyError, TypeError):
             return False
 

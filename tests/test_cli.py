@@ -289,9 +289,9 @@ def test_numbers_out_of_all_bounds_are_told_in_a_line(run, tmp_path, model, tree
     for seed in (many, -many):
         refused(run("sample", model, "-o", out, "--n", 1, "--seed", seed), f"--seed {seed}", "64 bits")
     refused(run("sample", model, "-o", out, "--n", many), f"--n {many}", "room for 32,768 samples")
-    refused(run("sample", model, "-o", out, "--n", 1, "--temperature", 1e300), str(out), "no finite pixel")
+    refused(run("sample", model, "-o", out, "--n", 1, "--temperature", 1e300), str(out), "1 of 1 images are not finite")
     edit = ["edit", image, "-a", "Smiling", "-o", out, "--model", model]
-    refused(run(*edit, "--alpha", 1e300), str(out), "no finite pixel")
+    refused(run(*edit, "--alpha", 1e300), str(out), "of 5 images are not finite")
     for eyes in ((1e30, 1, 1e31, 1), (1e300, 1, -1e300, 1), (70, 110, 70.0000001, 110)):
         refused(run(*edit, "--eyes", *eyes), "two different points within 1,000,000 pixels")
     refused(run(*edit, "--eyes", 0, 100, 1e5, 100), "too far apart for a face in a 178 x 218 image")

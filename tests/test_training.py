@@ -532,3 +532,13 @@ def test_the_config_of_the_thesis_is_of_its_model():
     config = training.read_config(Path(__file__).parents[1] / "configs" / "celeba256.toml")
     assert config.model == GlowConfig(256, levels=6, steps=32, width=512, coupling="additive", bits=5)
     assert config.training.flip and config.training.learning_rate == 1e-3
+
+
+def test_lines_of_the_log_that_are_none_go_and_the_good_ones_after_them_stay(tmp_path):
+    log = tmp_path / training.LOG
+    good = [json.dumps({"step": step}).encode() for step in (10, 20, 30)]
+    log.write_bytes(
+        b"\n".join([good[0], b"{half", b"\xef\xbb\xbf" + good[1], good[1], "{}".encode("utf-16"), b"[]", good[2]])
+    )
+    training._truncate_log(log, 20)
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [10, 20]

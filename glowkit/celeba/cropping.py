@@ -117,7 +117,7 @@ def _begin(part: Path, settings: str) -> None:
     if not any(part.iterdir()):
         with replacing(made) as path:
             path.write_text(settings)
-    begun = made.read_text() if made.exists() else "something else"
+    begun = made.read_text(errors="replace") if made.exists() else "something else"
     if begun != settings:
         raise GlowkitError(
             f"{part}: was begun with {begun.strip()}, not {settings.strip()}; finish it so, or delete it"
@@ -162,9 +162,12 @@ def _finish(tree: Tree, part: Path, names: list[str], faults: dict[str, str], si
         tree.labels[rows],
         *(None if array is None else array[rows] for array in (landmarks, tree.identities, tree.splits)),
     )
-    with (part / REPORT).open(newline="") as file:
-        # An interruption can leave a line half written, and then written again.
-        found = dict.fromkeys(tuple(line) for line in csv.reader(file) if len(line) == 3 and line[0] in there)
+    try:
+        with (part / REPORT).open(newline="", errors="replace") as file:
+            # An interruption can leave a line half written, and then written again.
+            found = dict.fromkeys(tuple(line) for line in csv.reader(file) if len(line) == 3 and line[0] in there)
+    except csv.Error as error:
+        raise GlowkitError(f"{part / REPORT}: damaged ({error}); delete it and run again") from None
     found |= dict.fromkeys((name, FAULTY, fault) for name, fault in faults.items())
     with replacing(part / REPORT) as path, path.open("w", newline="") as file:
         csv.writer(file).writerows([("image", "problem", "detail"), *sorted(found)])
@@ -213,7 +216,7 @@ class _Array:
         # The last image or name may be half written.
         whole = max(0, path.stat().st_size - self.HEADER) // math.prod(self.shape)
         lines = [line for line in self.list if line.endswith(b"\n")][:whole]
-        self.names = [line.decode().strip() for line in lines]
+        self.names = [line.decode(errors="replace").strip() for line in lines]
         self.pixels.truncate(self.pixels.seek(self.HEADER + len(lines) * math.prod(self.shape)))
         self.list.truncate(self.list.seek(sum(map(len, lines))))
 

@@ -283,6 +283,8 @@ def table(
         header = cells(lines[first - 1])[1 if comma else 0 :]
         found = len(cells(lines[first])) - 1
         columns = columns or len(header)
+        if not columns:
+            raise GlowkitError(f"{file} line {first}: the header names no columns but the images")
         # If the very first row disagrees with the header, the header is the likelier culprit.
         if not columns == len(header) == found:
             raise GlowkitError(

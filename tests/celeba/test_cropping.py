@@ -306,3 +306,21 @@ def test_any_image_format(tree, tmp_path):
     crop_tree(tree, tmp_path / "crops", 64)
     assert (tmp_path / "crops/img_align_celeba/000001.png").read_bytes().startswith(b"\x89PNG")
     assert torch.equal(celeba.read(tree).crop(0, 64), celeba.read(tmp_path / "crops").crop(0, 64))
+
+
+@pytest.mark.parametrize("name", ["crop.txt", "crop_report.csv", "img_align_celeba.txt"])
+def test_bytes_that_are_no_text_in_a_begun_crop_are_told_or_left_out(tree, tmp_path, name):
+    """What a damaged disk may put there: one line or the right crops, never a stack."""
+    out, part = tmp_path / "crops", tmp_path / "crops.part"
+    packed = name.startswith("img")
+    crop_tree(tree, out, 32, packed=packed)
+    right = contents(out)
+    os.rename(out, part)
+    with (part / name).open("ab") as file:
+        file.write(b"\xff\xfe\x00\n")
+    try:
+        crop_tree(tree, out, 32, packed=packed)
+    except GlowkitError as error:
+        assert str(part) in str(error)
+    else:
+        assert contents(out) == right

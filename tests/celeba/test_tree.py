@@ -125,6 +125,13 @@ def to_csv(tree: Path) -> None:
     (tree / "inner").rename(tree / "img_align_celeba" / "img_align_celeba")
 
 
+def test_a_csv_list_without_columns_is_told(tree):
+    (tree / "list_attr_celeba.txt").unlink()
+    (tree / "list_attr_celeba.csv").write_text("image_id\n" + "".join(f"{name}\n" for name in NAMES))
+    with pytest.raises(GlowkitError, match="list_attr_celeba.csv line 1: the header names no columns"):
+        celeba.read(tree)
+
+
 def test_csv_lists(tree):
     rows = [[69 + i, 111, 107 + i, 113 + i, 88, 140, 70, 155, 105, 156] for i in range(4)]
     write_landmarks(tree / "list_landmarks_align_celeba.txt", rows)
