@@ -150,12 +150,32 @@ class Trainer:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x (B, 3, H, W) uint8 -> bits/dim, before the step, of this process's share of the batch: a scalar."""
+        loss = self._gradient(x)
+        self.optimiser.param_groups[0]["lr"] = self.learning_rate()
+        self.optimiser.step()
+        # Fused Adam changes the weights behind autograd's back, and the flow keeps kernels by the weights' version.
+        torch.autograd.graph.increment_version(self.parameters.values())
+        self.average.update_parameters(self.model)
+        self.step += 1
+        return loss / math.log(2)
+
+    def check(self, x: Tensor) -> None:
+        """Raises GlowkitError if a run could not go on from here, with the batch x (B, 3, H, W), at any rate.
+
+        To be called before a checkpoint: a step watches over the loss before it, and may itself be too long.
+        """
+        self._gradient(x)
+        for name, tensor in self.tensors().items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                self._stop(name)
+
+    def _gradient(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) uint8 -> loss in nats/dim, a scalar; its gradient, clipped, is left with the parameters."""
         noise = torch.Generator(self.device).manual_seed(self.settings.seed * 1_000_003 + self.step)
         if self.settings.flip:
             mirrored = torch.rand(len(x), generator=noise, device=self.device) < 0.5
             x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
         v = distributed.share(self.model.dequantise(x, noise))
-        self.optimiser.param_groups[0]["lr"] = self.learning_rate()
         self.optimiser.zero_grad()
         with self.model.computing_in(compute_dtype(self.device)):
             if self.settings.memory == "invert":
@@ -164,13 +184,10 @@ class Trainer:
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip)
             if not (loss + norm).isfinite():
-                self._stop(v)
-        self.optimiser.step()
-        # Fused Adam changes the weights behind autograd's back, and the flow keeps kernels by the weights' version.
-        torch.autograd.graph.increment_version(self.parameters.values())
-        self.average.update_parameters(self.model)
-        self.step += 1
-        return loss.detach() / math.log(2)
+                named = self.parameters.items()
+                lost = (name for name, p in named if p.grad is not None and not p.grad.isfinite().all())
+                self._stop(self.model.first_nonfinite(v) or next(lost, "the loss"))
+        return loss.detach()
 
     def _watch_inversion(self, v: Tensor) -> None:
         """Now and then: invert while that gives back what went in, else recompute."""
@@ -195,28 +212,10 @@ class Trainer:
         s = self.settings
         return s.learning_rate * min(1, (self.step + 1) / s.warmup, (s.steps - self.step) / (s.decay * s.steps))
 
-    @torch.no_grad()
-    def check(self, x: Tensor) -> None:
-        """Raises GlowkitError if a run could not go on from here: before a checkpoint is written.
-
-        A step watches over the loss before it, and may itself be what was too long. x (B, 3, H, W): a batch.
-        """
-        v = distributed.share(self.model.dequantise(x))
-        with self.model.computing_in(compute_dtype(self.device)):
-            if not self.model.log_prob_of(*self.model(v)).isfinite().all():
-                self._stop(v)
-        for name, tensor in self.tensors().items():
-            if tensor.is_floating_point() and not tensor.isfinite().all():
-                self._stop(v, name)
-
-    def _stop(self, v: Tensor, culprit: str | None = None) -> None:
-        """The guard: names the first layer at fault, and leaves weights, optimiser and average as they were."""
-        layer = culprit or self.model.first_nonfinite(v)
-        if layer is None:
-            named = self.parameters.items()
-            layer = next((n for n, p in named if p.grad is not None and not p.grad.isfinite().all()), "the loss")
+    def _stop(self, culprit: str) -> None:
+        """The guard: weights, optimiser and average are as they were."""
         raise GlowkitError(
-            f"step {self.step}: not finite any more, first at {layer}; "
+            f"step {self.step}: not finite any more, first at {culprit}; "
             "lower training.learning_rate or training.clip and go on from the last checkpoint with --resume"
         )
 
@@ -402,12 +401,11 @@ class Run:
         bar = tqdm(total=settings.steps, initial=trainer.step, unit="step", desc=path.name, disable=not lead)
         try:
             while trainer.step < settings.steps:
-                x = self.images(batch_indices(trainer.step, self.n, settings))
-                losses.append(trainer(x))
+                losses.append(trainer(self._batch()))
                 bar.update()
                 at_checkpoint = trainer.step % settings.checkpoint_every == 0 or trainer.step == settings.steps
-                if at_checkpoint and lead:
-                    trainer.check(x)
+                if at_checkpoint:
+                    trainer.check(self._batch())
                 if trainer.step % settings.log_every == 0 or at_checkpoint:
                     bits = torch.stack(losses).double().mean() / distributed.size()
                     distributed.add_up(bits)
@@ -432,6 +430,10 @@ class Run:
             ) from None
         finally:
             bar.close()
+
+    def _batch(self) -> Tensor:
+        """Of the step to come."""
+        return self.images(batch_indices(self.trainer.step, self.n, self.config.training))
 
     def save(self) -> None:
         about = {"config": self.config.as_dict(), "data": self.data, "machine": self._machine()}
