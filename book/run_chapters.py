@@ -154,9 +154,7 @@ def key(root: Path, notebook: NotebookNode, claims: Mapping[str, str]) -> str:
     depends = {
         "cells": [[cell.source, cell.metadata.get("tags", [])] for cell in cells],
         "versions": [platform.python_version(), *map(version, PACKAGES)],
-        "files": {
-            file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
-        },
+        "files": {file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files},
         "claims": dict(claims),
     }
     return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
@@ -176,9 +174,7 @@ def run(root: Path, name: str, notebook: NotebookNode, claims: Mapping[str, str]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-m", "papermill", str(given), str(executed), "--cwd", str(root)]
         command += ["--kernel", "python3", "--no-progress-bar", "--execution-timeout", str(CELL_SECONDS)]
-        done = subprocess.run(
-            command, env=environment, capture_output=True, encoding="utf-8", errors="replace"
-        )
+        done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace")
         result = nbformat.read(executed, as_version=4) if executed.exists() else None
         if done.returncode or result is None:
             raise ChapterError(f"notebooks/{name}: {_failure(result, done.stderr)}")
@@ -240,9 +236,7 @@ def merge(notebook: NotebookNode, executed: NotebookNode, digest: str) -> Notebo
     return merged
 
 
-def bring_up_to_date(
-    root: Path, page: Path, claims: Mapping[str, str], model: str | None = None
-) -> dict[str, str]:
+def bring_up_to_date(root: Path, page: Path, claims: Mapping[str, str], model: str | None = None) -> dict[str, str]:
     """Make `page`, a file of the chapter's name, its executed copy, running it only if its key changed.
 
     claims: verdict files of other chapters that it reads; model: in the place of its own. Returns its own verdicts.
@@ -318,11 +312,7 @@ def _parameters(notebook: NotebookNode) -> int:
 
 def workers() -> int:
     """How many chapters run at a time: a core and two gigabytes each."""
-    memory = (
-        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if hasattr(os, "sysconf")
-        else 2 * WORKER_BYTES
-    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2 * WORKER_BYTES
     return max(1, min(os.cpu_count() or 1, memory // WORKER_BYTES))
 
 

@@ -18,8 +18,18 @@ from glowkit.gaussianity import project
 from glowkit.intervals import Estimate, bootstrap, group_sums, wilson
 
 __all__ = [
-    "Estimate", "auc", "auc_difference", "bootstrap", "class_means", "comparators", "opposite_projection",
-    "random_labels", "separable", "span", "wilson", "zero_projection",
+    "Estimate",
+    "auc",
+    "auc_difference",
+    "bootstrap",
+    "class_means",
+    "comparators",
+    "opposite_projection",
+    "random_labels",
+    "separable",
+    "span",
+    "wilson",
+    "zero_projection",
 ]
 
 PENALTIES = (0.3, 3.0, 30.0)
@@ -29,8 +39,9 @@ PENALTIES = (0.3, 3.0, 30.0)
 def _checked(labels, n: int) -> np.ndarray:
     labels = np.asarray(labels).astype(bool)
     if labels.shape != (n,) or labels.all() or not labels.any():
-        raise GlowkitError(f"labels: want {n} with both classes present, got shape {labels.shape} "
-                           f"with {int(labels.sum())} positives")
+        raise GlowkitError(
+            f"labels: want {n} with both classes present, got shape {labels.shape} with {int(labels.sum())} positives"
+        )
     return labels
 
 

@@ -48,10 +48,12 @@ def draw(model: ImageFlow, per_level: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     smallest = min(where.stop - where.start for where in model.level_slices)
     if not 1 <= per_level <= smallest:
-        raise GlowkitError(f"{per_level} components a level: this model's levels have {smallest} or more; "
-                           f"want 1 to {smallest}")
-    return np.stack([where.start + rng.choice(where.stop - where.start, per_level, replace=False)
-                     for where in model.level_slices])
+        raise GlowkitError(
+            f"{per_level} components a level: this model's levels have {smallest} or more; want 1 to {smallest}"
+        )
+    return np.stack(
+        [where.start + rng.choice(where.stop - where.start, per_level, replace=False) for where in model.level_slices]
+    )
 
 
 @torch.no_grad()

@@ -264,8 +264,6 @@ class Crops:
 
     def _crop(self, indices: np.ndarray) -> np.ndarray:
         out = np.empty((len(indices), 3, self.size, self.size), np.uint8)
-        for row, i in enumerate(
-            tqdm(indices, "cropping", unit="image", leave=False, disable=len(indices) < 1000)
-        ):
+        for row, i in enumerate(tqdm(indices, "cropping", unit="image", leave=False, disable=len(indices) < 1000)):
             out[row] = self.tree.crop(i, self.size).numpy()
         return out

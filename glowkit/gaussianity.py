@@ -130,8 +130,12 @@ def norm_report(norms, dim: int, groups=None) -> NormReport:
     norms, law = np.asarray(norms, dtype=np.float64), norm_law(dim)
     variance = intervals.mean((norms - norms.mean()) ** 2, groups)
     return NormReport(
-        dim, intervals.mean(norms, groups), length(variance),
-        float(law.mean()), float(law.std()), ks_distance(norms, law.cdf, groups),
+        dim,
+        intervals.mean(norms, groups),
+        length(variance),
+        float(law.mean()),
+        float(law.std()),
+        ks_distance(norms, law.cdf, groups),
     )
 
 
@@ -156,8 +160,13 @@ def with_whole(norms: ArrayLike) -> np.ndarray:
 def level_norms(z, levels: list[slice]) -> np.ndarray:
     """(n, 1 + L) norms of latents z (n, D): of the whole vector, then of each level's slice."""
     squares = np.asarray(z, dtype=np.float32) ** 2
-    return np.sqrt(np.stack([squares.sum(axis=1, dtype=np.float64)]
-                            + [squares[:, level].sum(axis=1, dtype=np.float64) for level in levels], axis=1))
+    return np.sqrt(
+        np.stack(
+            [squares.sum(axis=1, dtype=np.float64)]
+            + [squares[:, level].sum(axis=1, dtype=np.float64) for level in levels],
+            axis=1,
+        )
+    )
 
 
 def project(z, direction) -> np.ndarray:

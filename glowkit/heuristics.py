@@ -206,6 +206,7 @@ def strangeness(x: Tensor, real: Tensor) -> np.ndarray:
     half of the real pictures, at 32 px; the other half sets the unit. Unlike an attribute judge's features,
     which only know faces, it has an opinion on noise. Infinite where a pixel is not finite.
     """
+
     def rows(pictures: Tensor) -> np.ndarray:
         small = F.interpolate(pictures.nan_to_num(0.0), size=(32, 32), mode="area")
         return small.flatten(1).double().cpu().numpy()

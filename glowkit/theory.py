@@ -49,8 +49,11 @@ class Divergence(NamedTuple):
 
 
 def divergence(
-    log_mu: Callable[[Tensor], Tensor], log_p: Callable[[Tensor], Tensor], dim: int,
-    limit: float = 8.0, points: int = 401,
+    log_mu: Callable[[Tensor], Tensor],
+    log_p: Callable[[Tensor], Tensor],
+    dim: int,
+    limit: float = 8.0,
+    points: int = 401,
 ) -> Divergence:
     """Both sides of equations 5.2-5.7 by quadrature over the cube [-limit, limit]^dim, for dim 1 or 2.
 
@@ -64,8 +67,10 @@ def divergence(
     seen = mu > -700  # beyond that exp underflows: the limit of t log t at 0 is 0
     weight = mu[seen].exp() * cell
     return Divergence(
-        float((weight * (mu[seen] - p[seen])).sum()), float((weight * p[seen]).sum()),
-        -float((weight * mu[seen]).sum()), float(p.exp().sum() * cell),
+        float((weight * (mu[seen] - p[seen])).sum()),
+        float((weight * p[seen]).sum()),
+        -float((weight * mu[seen]).sum()),
+        float(p.exp().sum() * cell),
     )
 
 
@@ -209,8 +214,10 @@ class Rotation:
 def _multiply_blocks(z: Tensor, matrices: list[Tensor]) -> Tensor:
     """z (n, N) with consecutive blocks of coordinates multiplied by consecutive matrices."""
     parts = z.split([m.shape[0] * m.shape[1] for m in matrices], dim=1)
-    turned = [torch.einsum("kij,nkj->nki", m, part.reshape(len(z), *m.shape[:2])).flatten(1)
-              for m, part in zip(matrices, parts, strict=True)]
+    turned = [
+        torch.einsum("kij,nkj->nki", m, part.reshape(len(z), *m.shape[:2])).flatten(1)
+        for m, part in zip(matrices, parts, strict=True)
+    ]
     return torch.cat(turned, dim=1)
 
 

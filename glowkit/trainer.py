@@ -82,12 +82,32 @@ class Trainer:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x (B, 3, H, W) uint8 -> bits/dim, before the step, of this process's share of the batch: a scalar."""
+        loss = self._gradient(x)
+        self.optimiser.param_groups[0]["lr"] = self.learning_rate()
+        self.optimiser.step()
+        # Fused Adam changes the weights behind autograd's back, and the flow keeps kernels by the weights' version.
+        torch.autograd.graph.increment_version(self.parameters.values())
+        self.average.update_parameters(self.model)
+        self.step += 1
+        return loss / math.log(2)
+
+    def check(self, x: Tensor) -> None:
+        """Raises GlowkitError if a run could not go on from here, with the batch x (B, 3, H, W), at any rate.
+
+        To be called before a checkpoint: a step watches over the loss before it, and may itself be too long.
+        """
+        self._gradient(x)
+        for name, tensor in self.tensors().items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                self._stop(name)
+
+    def _gradient(self, x: Tensor) -> Tensor:
+        """x (B, 3, H, W) uint8 -> loss in nats/dim, a scalar; its gradient, clipped, is left with the parameters."""
         noise = randomness.stream(self.settings.seed, self.step, self.device)
         if self.settings.flip:
             mirrored = torch.rand(len(x), generator=noise, device=self.device) < 0.5
             x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
         v = distributed.shard(self.model.dequantise(x, noise))
-        self.optimiser.param_groups[0]["lr"] = self.learning_rate()
         self.optimiser.zero_grad()
         with self.model.computing_in(compute_dtype(self.device)):
             if self.settings.memory == "invert":
@@ -96,13 +116,10 @@ class Trainer:
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip)
             if not (loss + norm).isfinite():
-                self._stop(v)
-        self.optimiser.step()
-        # Fused Adam changes the weights behind autograd's back, and the flow keeps kernels by the weights' version.
-        torch.autograd.graph.increment_version(self.parameters.values())
-        self.average.update_parameters(self.model)
-        self.step += 1
-        return loss.detach() / math.log(2)
+                named = self.parameters.items()
+                lost = (name for name, p in named if p.grad is not None and not p.grad.isfinite().all())
+                self._stop(self.model.first_nonfinite(v) or next(lost, "the loss"))
+        return loss.detach()
 
     def _watch_inversion(self, v: Tensor) -> None:
         """Now and then: invert while that gives back what went in, else recompute."""
@@ -127,28 +144,10 @@ class Trainer:
         s = self.settings
         return s.learning_rate * min(1, (self.step + 1) / s.warmup, (s.steps - self.step) / (s.decay * s.steps))
 
-    @torch.no_grad()
-    def check(self, x: Tensor) -> None:
-        """Raises GlowkitError if a run could not go on from here: before a checkpoint is written.
-
-        A step watches over the loss before it, and may itself be what was too long. x (B, 3, H, W): a batch.
-        """
-        v = distributed.shard(self.model.dequantise(x))
-        with self.model.computing_in(compute_dtype(self.device)):
-            if not self.model.log_prob_of(*self.model(v)).isfinite().all():
-                self._stop(v)
-        for name, tensor in self.tensors().items():
-            if tensor.is_floating_point() and not tensor.isfinite().all():
-                self._stop(v, name)
-
-    def _stop(self, v: Tensor, culprit: str | None = None) -> None:
-        """The guard: names the first layer at fault, and leaves weights, optimiser and average as they were."""
-        layer = culprit or self.model.first_nonfinite(v)
-        if layer is None:
-            named = self.parameters.items()
-            layer = next((n for n, p in named if p.grad is not None and not p.grad.isfinite().all()), "the loss")
+    def _stop(self, culprit: str) -> None:
+        """The guard: weights, optimiser and average are as they were."""
         raise GlowkitError(
-            f"step {self.step}: not finite any more, first at {layer}; "
+            f"step {self.step}: not finite any more, first at {culprit}; "
             "lower training.learning_rate or training.clip and go on from the last checkpoint with --resume"
         )
 

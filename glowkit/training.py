@@ -224,12 +224,11 @@ class Run:
         bar = tqdm(total=settings.steps, initial=trainer.step, unit="step", desc=path.name, disable=not lead)
         try:
             while trainer.step < settings.steps:
-                x = self.images(batch_indices(trainer.step, self.n, settings))
-                losses.append(trainer(x))
+                losses.append(trainer(self._batch()))
                 bar.update()
                 at_checkpoint = trainer.step % settings.checkpoint_every == 0 or trainer.step == settings.steps
-                if at_checkpoint and lead:
-                    trainer.check(x)
+                if at_checkpoint:
+                    trainer.check(self._batch())
                 if trainer.step % settings.log_every == 0 or at_checkpoint:
                     bits = torch.stack(losses).double().mean() / distributed.size()
                     distributed.all_reduce_sum(bits)
@@ -254,6 +253,10 @@ class Run:
             ) from None
         finally:
             bar.close()
+
+    def _batch(self) -> Tensor:
+        """Of the step to come."""
+        return self.images(batch_indices(self.trainer.step, self.n, self.config.training))
 
     def save(self) -> None:
         about = {"config": self.config.as_dict(), "data": self.data, "machine": self._machine()}

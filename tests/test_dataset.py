@@ -25,9 +25,7 @@ def cache(tmp_path, monkeypatch):
 def rendered(monkeypatch):
     """The faces that the renderer was asked for."""
     asked, render = [], faces.render
-    monkeypatch.setattr(
-        faces, "render", lambda f, size: (asked.extend(f.indices.tolist()), render(f, size))[1]
-    )
+    monkeypatch.setattr(faces, "render", lambda f, size: (asked.extend(f.indices.tolist()), render(f, size))[1])
     return asked
 
 

@@ -148,7 +148,10 @@ def test_along_training_mean_is_the_projection_on_it():
     unit = torch.nn.functional.normalize
     zero, opposite = (held_out @ unit(lines, dim=1).float().numpy().T for lines in (positive, difference))
     made = SimpleNamespace(
-        attributes=["a", "b", "c"], n=300, counts=labels.sum(axis=0), mean=sums.mean().float().numpy(),
+        attributes=["a", "b", "c"],
+        n=300,
+        counts=labels.sum(axis=0),
+        mean=sums.mean().float().numpy(),
         class_mean=lambda name: positive["abc".index(name)].numpy(),
         direction=lambda name: difference["abc".index(name)].numpy(),
         projections={"latent": {"zero": zero, "opposite": opposite}},

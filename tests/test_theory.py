@@ -83,8 +83,17 @@ def test_half_space_constants_by_quadrature():
     assert t.crossing_probability(2 * t.PRINTED_HALF_SPACE_MEAN) == pytest.approx(0.72183, abs=5e-6)
 
 
-@pytest.mark.parametrize("dim, n, brute", [(1, 10_000, True), (2, 10_000, True), (10, 10_000, True),
-                                           (1000, 2000, True), (196_608, 40, True), (196_608, 10_000, False)])
+@pytest.mark.parametrize(
+    "dim, n, brute",
+    [
+        (1, 10_000, True),
+        (2, 10_000, True),
+        (10, 10_000, True),
+        (1000, 2000, True),
+        (196_608, 40, True),
+        (196_608, 10_000, False),
+    ],
+)
 def test_half_space_means_do_not_depend_on_the_dimension(dim, n, brute):
     draws = t.half_space_draws(dim, n, brute=brute)
     standard_error = np.sqrt(1 - 2 / np.pi) / np.sqrt(n)

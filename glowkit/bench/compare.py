@@ -295,10 +295,9 @@ def _train(trainer: Trainer, images: Tensor, config: Config, name: str, out: Pat
         except GlowkitError as error:
             raise GlowkitError(f"{state}: not the state of this training ({error}); give another --out") from None
     for step in tqdm(range(trainer.step, settings.steps), name, settings.steps, initial=trainer.step, leave=False):
-        x = images[batch_indices(step, len(images), settings)]
-        trainer(x)
+        trainer(images[batch_indices(step, len(images), settings)])
         if state and (trainer.step % settings.checkpoint_every == 0 or trainer.step == settings.steps):
-            trainer.check(x)
+            trainer.check(images[batch_indices(trainer.step, len(images), settings)])
             save_state(trainer, state, {"config": config.as_dict()})
 
 

@@ -60,8 +60,10 @@ class Entry:
 
     def _repr_markdown_(self) -> str:
         row = rows()[self.id]
-        return (f"**{self.id}: {self.verdict}.** {row.claim} *Measured:* {row.measure}: {numbers(self)}. "
-                f"*Control:* {escaping.markdown(self.control)}. *Model:* {escaping.markdown(self.model)}.")
+        return (
+            f"**{self.id}: {self.verdict}.** {row.claim} *Measured:* {row.measure}: {numbers(self)}. "
+            f"*Control:* {escaping.markdown(self.control)}. *Model:* {escaping.markdown(self.model)}."
+        )
 
 
 @cache
@@ -126,9 +128,12 @@ def scoreboard(entries: list[Entry] | None = None) -> str:
         link = f"[{entry.id}](#{entry.id.lower()})"  # each row's section carries its id as label
         if entry.verdict != OPEN:
             link += f", [figure](#{escaping.markdown(entry.figure)})"
-        lines.append(f"| {link} | {rows()[entry.id].claim} | {entry.verdict} | {numbers(entry)} "
-                     f"| {escaping.markdown(entry.control)} | {escaping.markdown(entry.model)} |"
-                     .replace("|df/dx|", r"\|df/dx\|"))
+        lines.append(
+            f"| {link} | {rows()[entry.id].claim} | {entry.verdict} | {numbers(entry)} "
+            f"| {escaping.markdown(entry.control)} | {escaping.markdown(entry.model)} |".replace(
+                "|df/dx|", r"\|df/dx\|"
+            )
+        )
     return "\n".join(lines)
 
 

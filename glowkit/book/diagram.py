@@ -56,9 +56,7 @@ def count(model: Glow) -> list[LevelCount]:
             h, eps, _ = level(h)
         flops = counter.get_flop_counts()["Global"][torch.ops.aten.convolution]
         kept = None if h is None else tuple(h.shape[1:])
-        counts.append(
-            LevelCount(working, kept, tuple(eps.shape[1:]), len(level.steps), parameters(level), flops)
-        )
+        counts.append(LevelCount(working, kept, tuple(eps.shape[1:]), len(level.steps), parameters(level), flops))
     return counts
 
 
@@ -135,9 +133,7 @@ def _draw_step(axis: Axes, step: Step, shape: Shape) -> None:
     _label(axis, 0.15, 0.55, f"$x_a$: {_shape((half, h, w))}")
     _label(axis, 0.87, 0.55, f"$x_b$: {_shape((c - half, h, w))}", "right")
     weights = (net.conv1.weight, net.conv2, net.conv3.weight)
-    network = f"NN, {len(net.conv2)} channels:\n" + ", ".join(
-        f"{k.shape[-2]} × {k.shape[-1]}" for k in weights
-    )
+    network = f"NN, {len(net.conv2)} channels:\n" + ", ".join(f"{k.shape[-2]} × {k.shape[-1]}" for k in weights)
     _box(axis, (0.52, 0.38), 0.56, 0.17, "green", network, _parameters(net))
     _arrow(axis, (0.9, 0.38), (0.8, 0.38))
     _arrow(axis, (0.32, 0.295), (0.32, 0.255))

@@ -150,9 +150,7 @@ def histograms(
     axis.legend()
 
 
-def label_points(
-    axis: Axes, x: ArrayLike, y: ArrayLike, texts: Sequence[str], order: Iterable[int], most: int
-) -> None:
+def label_points(axis: Axes, x: ArrayLike, y: ArrayLike, texts: Sequence[str], order: Iterable[int], most: int) -> None:
     """Write up to `most` of the texts beside their points x (n,), y (n,), in this order, none on top of another.
 
     Draw the figure before (`figure.canvas.draw()`) if its scales are still to be fixed.
@@ -166,9 +164,7 @@ def label_points(
             written.append(place)
 
 
-def _image_axes(
-    rows: int, columns: int, title_rows: int, margin: float = 0.0
-) -> tuple[Figure, np.ndarray]:
+def _image_axes(rows: int, columns: int, title_rows: int, margin: float = 0.0) -> tuple[Figure, np.ndarray]:
     """A figure of rows x columns square axes without ticks: as wide as the text, images never over 1.3
     inches, with a margin in inches for labels on the left."""
     size = min((_WIDTH - margin) / columns, 1.3)

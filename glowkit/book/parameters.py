@@ -45,11 +45,7 @@ class Number:
     def check(self, value: Any, values: Mapping[str, Any]) -> str | None:
         # bool is an int to Python, but `-p alpha True` is a slip, not a one.
         right = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-        return (
-            None
-            if right and self.low <= value <= self.high
-            else f"a number from {self.low:g} to {self.high:g}"
-        )
+        return None if right and self.low <= value <= self.high else f"a number from {self.low:g} to {self.high:g}"
 
 
 @dataclass(frozen=True)
@@ -61,11 +57,7 @@ class Integer:
 
     def check(self, value: Any, values: Mapping[str, Any]) -> str | None:
         right = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        return (
-            None
-            if right and self.low <= value <= self.high
-            else f"a whole number from {self.low} to {self.high}"
-        )
+        return None if right and self.low <= value <= self.high else f"a whole number from {self.low} to {self.high}"
 
 
 @dataclass(frozen=True)
@@ -127,9 +119,7 @@ def check(values: Mapping[str, Any], **declared: Kind) -> None:
         if name not in declared:
             near = get_close_matches(name, declared, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
-            raise GlowkitError(
-                f"unknown parameter {name}{hint}: this chapter has {', '.join(declared) or 'none'}"
-            )
+            raise GlowkitError(f"unknown parameter {name}{hint}: this chapter has {', '.join(declared) or 'none'}")
     for name, kind in declared.items():
         if name not in values:
             raise GlowkitError(f"parameter {name} is missing: give it a value in the parameters cell")
@@ -145,6 +135,4 @@ def _injected(values: Mapping[str, Any]) -> list[str]:
     `In`."""
     cells = [source for source in values.get("In", []) if source.startswith(INJECTED)]
     statements = ast.parse(cells[-1]).body if cells else []
-    return [
-        t.id for s in statements if isinstance(s, ast.Assign) for t in s.targets if isinstance(t, ast.Name)
-    ]
+    return [t.id for s in statements if isinstance(s, ast.Assign) for t in s.targets if isinstance(t, ast.Name)]

@@ -57,14 +57,10 @@ def palette(f: Factors) -> dict[str, np.ndarray]:
     brow = _blend(hair * 0.62, skin * 0.40, np.where(f["Blond_Hair"] | f["Gray_Hair"], 0.55, 0.15))
     natural = _blend(skin * np.array([0.86, 0.62, 0.60]), skin * np.array([0.84, 0.66, 0.63]), male * 1.0)
     natural = _blend(natural, grey * 0.8, 0.15 * ~young)
-    stick = _ramp(
-        ((0.70, 0.12, 0.17), (0.80, 0.26, 0.32), (0.60, 0.13, 0.24), (0.78, 0.34, 0.36)), f["lip_hue"]
-    )
+    stick = _ramp(((0.70, 0.12, 0.17), (0.80, 0.26, 0.32), (0.60, 0.13, 0.24), (0.78, 0.34, 0.36)), f["lip_hue"])
     stick *= np.clip(0.35 + 0.8 * grey, 0.6, 1)
     lips = np.where(f["Wearing_Lipstick"][:, None], _blend(stick, natural, 0.12), natural)
-    shadow = _ramp(
-        ((0.30, 0.20, 0.18), (0.36, 0.26, 0.36), (0.26, 0.30, 0.38), (0.42, 0.28, 0.20)), f["makeup_hue"]
-    )
+    shadow = _ramp(((0.30, 0.20, 0.18), (0.36, 0.26, 0.36), (0.26, 0.30, 0.38), (0.42, 0.28, 0.20)), f["makeup_hue"])
     value, chroma = f["backdrop_value"], f["backdrop_chroma"]
     hue, turn = f["backdrop_hue"], f["backdrop_spread"]
     suit = _hsv(f["clothes_hue"], np.full(n, 0.25), 0.10 + 0.22 * f["clothes_value"])
@@ -83,9 +79,7 @@ def palette(f: Factors) -> dict[str, np.ndarray]:
         "cloth": np.where(f["Wearing_Necktie"][:, None], suit, cloth),
         "tie": _hsv(f["hat_hue"], np.full(n, 0.72), 0.30 + 0.4 * f["lip_hue"]),
         "hat": hat,
-        "frame": _ramp(
-            ((0.07, 0.06, 0.06), (0.20, 0.11, 0.07), (0.42, 0.36, 0.28), (0.10, 0.12, 0.20)), f["warmth"]
-        ),
+        "frame": _ramp(((0.07, 0.06, 0.06), (0.20, 0.11, 0.07), (0.42, 0.36, 0.28), (0.10, 0.12, 0.20)), f["warmth"]),
     }
 
 

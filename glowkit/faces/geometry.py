@@ -49,9 +49,7 @@ def shape(f: Factors) -> dict[str, np.ndarray]:
     }
     g["corner_y"] = g["mouth_y"] - 0.027 * smile
     left, right = (_project(g, sign * HALF_EYES) for sign in (-1, 1))
-    g["scale"] = (right - left) / (
-        2 * HALF_EYES
-    )  # head units per frame width: turned faces are enlarged to fit
+    g["scale"] = (right - left) / (2 * HALF_EYES)  # head units per frame width: turned faces are enlarged to fit
     g["middle"] = (left + right) / 2
     g["lift"] = 0.22 * g["sin_pitch"]  # how far pitch moves the features down the head
     return g

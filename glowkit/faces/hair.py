@@ -17,9 +17,7 @@ def back_hair(canvas: Canvas, p: Portrait) -> None:
     g, c, u, is_ = p.g, p.c, p.u, p.is_
     hx, hy, light_x, power, male = p.hx, p.hy, p.light_x, p.power, p.male
     long = smooth(u["hair_length"] - torch.where(male > 0, 0.86, 0.16), 0.0, 0.04) * (1 - is_["Bald"])
-    fall = torch.where(male > 0, (u["hair_length"] - 0.86) / 0.14, (u["hair_length"] - 0.16) / 0.84).clamp(
-        0, 1
-    )
+    fall = torch.where(male > 0, (u["hair_length"] - 0.86) / 0.14, (u["hair_length"] - 0.16) / 0.84).clamp(0, 1)
     length = 0.02 + long * (0.26 + 0.75 * fall)
     volume = (0.35 + 0.65 * u["hair_volume"]) * (1 - 0.35 * is_["Straight_Hair"] + 0.35 * is_["Wavy_Hair"])
     kx = hx + 0.05 * g["sin_yaw"]
@@ -56,9 +54,7 @@ def back_hair(canvas: Canvas, p: Portrait) -> None:
     strands = torch.zeros_like(hx)
     phase = 40 * u["strands"]
     for k, (frequency, weight) in enumerate(((17.0, 0.45), (31.0, 0.35), (67.0, 0.30), (121.0, 0.25))):
-        fade = torch.exp(
-            -((frequency * 2.0 * canvas.pixel) ** 2) / 2.2
-        )  # a wave finer than a pixel averages out
+        fade = torch.exp(-((frequency * 2.0 * canvas.pixel) ** 2) / 2.2)  # a wave finer than a pixel averages out
         strands = strands + weight * fade * torch.sin(frequency * across + phase * (k + 1))
     sheen = torch.exp(-(((ky + 0.27 - 0.25 * kx * light_x - 0.35 * kx * kx) / 0.085) ** 2))
     depth = (kx / (g["width"] + 0.09)).clamp(-1, 1)
@@ -104,14 +100,11 @@ def beard(canvas: Canvas, p: Portrait) -> None:
     )
     canvas.put(whisker, 0.8 * face * burn * is_["Sideburns"])
     full = 0.045 + 0.03 * u["beard"]
-    goatee = torch.maximum(
-        ellipse(x, y - g["chin"] + 0.062, 0.085 + full * 0.6, 0.066 + 0.1 * full), outline - 0.012
-    )
+    goatee = torch.maximum(ellipse(x, y - g["chin"] + 0.062, 0.085 + full * 0.6, 0.066 + 0.1 * full), outline - 0.012)
     goatee = torch.maximum(goatee, 0.030 + 2.2 * x * x - my)
     goatee = torch.minimum(
         goatee,
-        torch.maximum((ax - g["mouth_w"] - 0.012).abs() - 0.014, (my - 0.03).abs() - 0.06)
-        + 10 * (u["beard"] < 0.5),
+        torch.maximum((ax - g["mouth_w"] - 0.012).abs() - 0.014, (my - 0.03).abs() - 0.06) + 10 * (u["beard"] < 0.5),
     )
     canvas.put(whisker, 0.80 * canvas.inside(goatee, 0.034) * is_["Goatee"])
     p.whisker = whisker
@@ -133,9 +126,7 @@ def front_hair(canvas: Canvas, p: Portrait) -> None:
     )
     face = p.face
     swept = part * (x - part) * 0.55 * (1 - is_["Bangs"])
-    peak = (
-        (0.62 - 0.30 * male) * (1 - is_["Bangs"]) * (1 - is_["Receding_Hairline"])
-    )  # hair parted and combed aside
+    peak = (0.62 - 0.30 * male) * (1 - is_["Bangs"]) * (1 - is_["Receding_Hairline"])  # hair parted and combed aside
     rise_y = 0.272 + 0.008 * male + 0.035 * peak + 0.070 * is_["Receding_Hairline"] + 0.016 * old * male
     rise_y = torch.where(is_["Bangs"] > 0, 0.098 + 0.018 * u["curl"], rise_y)
     window_w = torch.where(long > 0.5, 0.214 + 0.012 * (1 - fall), g["width"] - 0.022)

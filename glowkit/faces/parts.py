@@ -27,11 +27,7 @@ def body(canvas: Canvas, p: Portrait) -> None:
     skin_neck = c["skin"] * (0.30 + round_neck + side) * torch.lerp(WHITE, colour(0.66, 0.56, 0.54), cast)
     slope = torch.where(male > 0, 0.36, 0.46)
     shoulder = (
-        0.415
-        - 0.02 * male
-        + slope * (bx.abs() - 0.13).clamp(min=0)
-        + 0.9 * (bx.abs() - 0.42).clamp(min=0) ** 2
-        - by
+        0.415 - 0.02 * male + slope * (bx.abs() - 0.13).clamp(min=0) + 0.9 * (bx.abs() - 0.42).clamp(min=0) ** 2 - by
     )
     trapeze = canvas.inside(shoulder + 0.01, 0.004)
     canvas.put(skin_neck, torch.maximum(neck, trapeze))
@@ -89,9 +85,7 @@ def head(canvas: Canvas, p: Portrait) -> None:
     facing = (vx * light_x + vy * 0.8 * light_y + 0.95 * nz) / norm
     relief = (
         0.10 * blob(x, y + 0.20, 0.16, 0.10)  # forehead
-        + 0.10
-        * (0.5 + 1.7 * is_["High_Cheekbones"])
-        * blob(ax - 0.150, y - 0.095 + 0.1 * (ax - 0.15), 0.060, 0.036)
+        + 0.10 * (0.5 + 1.7 * is_["High_Cheekbones"]) * blob(ax - 0.150, y - 0.095 + 0.1 * (ax - 0.15), 0.060, 0.036)
         + 0.07 * blob(x, y - g["chin"] + 0.065, 0.05, 0.032)  # chin
         - 0.20 * blob(ax - 0.120, y + 0.012, 0.085, 0.045)  # eye sockets
         - 0.10 * blob(ax - 0.045, y + 0.005, 0.028, 0.045)
@@ -101,9 +95,7 @@ def head(canvas: Canvas, p: Portrait) -> None:
         - 0.14 * blob(x, y - g["mouth_y"] - 0.062, 0.055, 0.016)  # under the lower lip
         - 0.05 * blob(x, y - g["nose_y"] - 0.035, 0.020, 0.030)  # philtrum
     )
-    shade = (0.46 + 0.62 * facing.clamp(min=0) * (0.75 + 0.25 * power) + relief * (0.7 + 0.4 * power)).clamp(
-        0.35, 1.14
-    )
+    shade = (0.46 + 0.62 * facing.clamp(min=0) * (0.75 + 0.25 * power) + relief * (0.7 + 0.4 * power)).clamp(0.35, 1.14)
     deep = (1.0 - shade).clamp(min=0)
     skin = c["skin"] * (1 - deep * colour(0.82, 1.02, 1.08)) + 0.10 * (shade - 0.9).clamp(min=0)
     canvas.put(skin, face)
@@ -134,9 +126,7 @@ def age(canvas: Canvas, p: Portrait) -> None:
         ) * (1 - smooth(ax, 0.06, 0.15))
     feet = torch.zeros_like(hx)
     for tilt in (-0.35, 0.1, 0.5):
-        feet = feet + canvas.line(y - 0.002 - tilt * (ax - 0.18), 0.0022, 0.003) * blob(
-            ax - 0.215, y, 0.022, 0.05
-        )
+        feet = feet + canvas.line(y - 0.002 - tilt * (ax - 0.18), 0.0022, 0.003) * blob(ax - 0.215, y, 0.022, 0.05)
     smile = g["smile"].clamp(min=0)
     fold_x = 0.056 + 0.30 * (y - 0.13) + 0.9 * (y - 0.13) ** 2 + 0.012 * smile
     folds = canvas.line(ax - fold_x, 0.004, 0.020) * smooth(y, 0.125, 0.165) * (1 - smooth(y, 0.205, 0.29))
@@ -144,11 +134,7 @@ def age(canvas: Canvas, p: Portrait) -> None:
         (0.60, 0.50, 0.48),
         (
             face
-            * (
-                wrinkle * lines
-                + (0.8 * wrinkle + 0.25 * smile) * feet
-                + folds * (0.04 + 0.55 * smile + 0.40 * wrinkle)
-            )
+            * (wrinkle * lines + (0.8 * wrinkle + 0.25 * smile) * feet + folds * (0.04 + 0.55 * smile + 0.40 * wrinkle))
         ).clamp(0, 1),
     )
     canvas.shade(
@@ -212,9 +198,7 @@ def brows(canvas: Canvas, p: Portrait) -> None:
     brow_t = (ax - HALF_EYES - 0.004) / 0.078
     brow_y = -0.066 - 0.010 * u["brow_height"] + 0.006 * male - 0.006 * smile
     bent = torch.where(brow_t < 0.3, 0.62, 1.0) * (brow_t - 0.3)
-    brow_line = (
-        brow_y - (0.009 + 0.022 * arched) * (1 - (bent / (1.0 - 0.25 * arched)) ** 2) + 0.004 * (1 - arched)
-    )
+    brow_line = brow_y - (0.009 + 0.022 * arched) * (1 - (bent / (1.0 - 0.25 * arched)) ** 2) + 0.004 * (1 - arched)
     brow_half = (
         (0.0072 + 0.0038 * male)
         * (1 + 0.85 * is_["Bushy_Eyebrows"])
@@ -235,18 +219,11 @@ def nose(canvas: Canvas, p: Portrait) -> None:
     x, y, light_x, power, male, face = p.x, p.y, p.light_x, p.power, p.male, p.face
     nx = x - NOSE_RELIEF * g["sin_yaw"] * smooth(y, -0.05, 0.14) * 1.1
     ny = y - g["nose_y"] - NOSE_RELIEF * g["sin_pitch"] * smooth(y, 0.0, 0.14)
-    wide = (
-        0.038 + 0.010 * u["nose_width"] + 0.004 * male + 0.022 * is_["Big_Nose"] - 0.012 * is_["Pointy_Nose"]
-    )
+    wide = 0.038 + 0.010 * u["nose_width"] + 0.004 * male + 0.022 * is_["Big_Nose"] - 0.012 * is_["Pointy_Nose"]
     bridge = 0.016 + 0.22 * wide
     span = smooth(y, -0.05, 0.0) * (1 - smooth(ny, -0.04, -0.015))
-    side = (
-        blob(nx + bridge * 1.6 * torch.where(light_x > 0, 1.0, -1.0), torch.zeros_like(y), bridge * 1.05, 1.0)
-        * span
-    )
-    canvas.shade(
-        (0.74, 0.62, 0.58), face * side * (0.22 + 0.75 * light_x.abs() * power + 0.15 * is_["Big_Nose"])
-    )
+    side = blob(nx + bridge * 1.6 * torch.where(light_x > 0, 1.0, -1.0), torch.zeros_like(y), bridge * 1.05, 1.0) * span
+    canvas.shade((0.74, 0.62, 0.58), face * side * (0.22 + 0.75 * light_x.abs() * power + 0.15 * is_["Big_Nose"]))
     canvas.put(
         c["skin"] * 1.10 + 0.05,
         face
@@ -257,27 +234,19 @@ def nose(canvas: Canvas, p: Portrait) -> None:
     ball = ellipse(nx, ny + 0.022, wide * 0.62, 0.024 + 0.2 * (wide - 0.04))
     wings = ellipse(nx.abs() - wide * 0.80, ny + 0.016, wide * 0.36, 0.020 + 0.1 * (wide - 0.04))
     bulb = torch.minimum(ball, wings)
-    canvas.shade(
-        (0.66, 0.53, 0.50), face * blob(nx, ny - 0.004, wide * 1.15, 0.014) * (0.75 + 0.2 * is_["Big_Nose"])
-    )
+    canvas.shade((0.66, 0.53, 0.50), face * blob(nx, ny - 0.004, wide * 1.15, 0.014) * (0.75 + 0.2 * is_["Big_Nose"]))
     canvas.shade(
         (0.78, 0.66, 0.63),
         face * blob(nx.abs() - wide * 1.12, ny + 0.018, 0.010, 0.022) * (0.9 + 0.4 * is_["Big_Nose"]),
     )
-    canvas.put(
-        c["skin"] * (0.93 + 0.10 * light_x * torch.sign(nx) * power), face * 0.45 * canvas.inside(bulb, 0.028)
-    )
+    canvas.put(c["skin"] * (0.93 + 0.10 * light_x * torch.sign(nx) * power), face * 0.45 * canvas.inside(bulb, 0.028))
     canvas.put(
         c["skin"] * 1.12 + 0.08,
-        face
-        * 0.42
-        * blob(nx - 0.007 * torch.sign(light_x), ny + 0.032, 0.014 - 0.004 * is_["Pointy_Nose"], 0.012),
+        face * 0.42 * blob(nx - 0.007 * torch.sign(light_x), ny + 0.032, 0.014 - 0.004 * is_["Pointy_Nose"], 0.012),
     )
     canvas.shade(
         (0.34, 0.24, 0.22),
-        face
-        * 0.9
-        * blob(nx.abs() - wide * 0.46, ny + 0.001 + 0.12 * (nx.abs() - wide * 0.46), wide * 0.24, 0.0062),
+        face * 0.9 * blob(nx.abs() - wide * 0.46, ny + 0.001 + 0.12 * (nx.abs() - wide * 0.46), wide * 0.24, 0.0062),
     )
 
 
@@ -329,9 +298,7 @@ def mouth(canvas: Canvas, p: Portrait) -> None:
         0.8 * face * blob(ax - g["mouth_w"] - 0.003, y - g["corner_y"] - 0.003, 0.011, 0.010),
     )
     tache_low = seam + open_up + rise * 0.75 - 0.006 * flat
-    tache = torch.maximum(
-        tache_low, -(tache_low + 0.036 - 0.020 * flat + 0.006 * torch.exp(-((x / 0.012) ** 2)))
-    )
+    tache = torch.maximum(tache_low, -(tache_low + 0.036 - 0.020 * flat + 0.006 * torch.exp(-((x / 0.012) ** 2))))
     tache = torch.maximum(tache, ax - g["mouth_w"] * 1.06)
     canvas.put(whisker * 0.95, 0.94 * is_["Mustache"] * canvas.inside(tache, 0.010))
     crease = canvas.line(y - g["chin"] + 0.012 + 1.3 * x * x, 0.006, 0.010) * (1 - smooth(ax, 0.10, 0.17))
@@ -371,16 +338,12 @@ def glasses(canvas: Canvas, p: Portrait) -> None:
     shine = canvas.line(lx * 0.7 + ly * 0.5 + 0.35, 0.10, 0.08) * in_lens
     canvas.put(WHITE, wearing * shine * (0.10 + 0.10 * dark_lens))
     frame = canvas.line(lens, 0.0050 + 0.0045 * smooth(style, 0.5, 0.9))
-    nose_bridge = canvas.line(y + 0.012 - 2.0 * x * x, 0.0055) * canvas.inside(
-        ax - HALF_EYES + lens_w - 0.012
-    )
+    nose_bridge = canvas.line(y + 0.012 - 2.0 * x * x, 0.0055) * canvas.inside(ax - HALF_EYES + lens_w - 0.012)
     temple_arm = (
         canvas.line(y + 0.014, 0.0060)
         * canvas.inside(HALF_EYES + lens_w - 0.004 - ax)
         * (1 - front * 0.8)
         * canvas.inside(hx.abs() - g["width"] - 0.02)
     )
-    canvas.shade(
-        (0.70, 0.62, 0.60), wearing * 0.5 * canvas.line(lens - 0.006, 0.006, 0.012) * smooth(ly, -0.2, 0.2)
-    )
+    canvas.shade((0.70, 0.62, 0.60), wearing * 0.5 * canvas.line(lens - 0.006, 0.006, 0.012) * smooth(ly, -0.2, 0.2))
     canvas.put(c["frame"], wearing * torch.maximum(frame, torch.maximum(nose_bridge, temple_arm)))

@@ -135,9 +135,7 @@ def factors(indices: int | slice | range | list[int] | np.ndarray, seed: int = 0
     """The factors of faces `indices` (non-negative integers) of a seed. Face i depends on (seed, i) alone."""
     index = np.atleast_1d(np.asarray(indices))
     if index.ndim != 1 or index.dtype.kind not in "iu" or (len(index) and index.min() < 0):
-        raise GlowkitError(
-            "face indices must be a list of non-negative integers, e.g. faces.factors(range(10))"
-        )
+        raise GlowkitError("face indices must be a list of non-negative integers, e.g. faces.factors(range(10))")
     index = index.astype(np.int64)
     if not -(2**63) <= seed < 2**64:
         raise GlowkitError(f"seed {seed}: give a whole number of up to 64 bits")
@@ -179,9 +177,7 @@ def factors(indices: int | slice | range | list[int] | np.ndarray, seed: int = 0
     hat = a["Wearing_Hat"] = ~a["Bald"] & (image("Wearing_Hat") < p["Wearing_Hat"] / (1 - p["Bald"]))
     a["Receding_Hairline"] &= ~hat
     a["Bangs"] &= ~hat
-    _one_of(
-        a, ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair"), identity("hair colour"), p, 1 - p["Bald"]
-    )
+    _one_of(a, ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair"), identity("hair colour"), p, 1 - p["Bald"])
     _one_of(
         a,
         ("Straight_Hair", "Wavy_Hair"),
@@ -259,8 +255,7 @@ def counterfactual(factors: Factors, **changes: bool | float | np.ndarray) -> Fa
     unknown = [name for name in changes if name not in ATTRIBUTES + CONTINUOUS]
     if unknown:
         raise GlowkitError(
-            f"unknown factor {unknown[0]!r}; attributes: {', '.join(ATTRIBUTES)}; "
-            f"continuous: {', '.join(CONTINUOUS)}"
+            f"unknown factor {unknown[0]!r}; attributes: {', '.join(ATTRIBUTES)}; continuous: {', '.join(CONTINUOUS)}"
         )
     attributes, continuous = factors.attributes.copy(), factors.continuous.copy()
     column = {name: i for i, name in enumerate(ATTRIBUTES)}

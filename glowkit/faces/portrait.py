@@ -49,7 +49,5 @@ def backdrop(p: Portrait, pixel: Tensor) -> Canvas:
     canvas = Canvas(torch.lerp(c["backdrop"], c["backdrop2"], smooth(along, -0.6, 0.6)), pixel * p.g["scale"])
     spot = blob(qx - 1.1 * u["bokeh_x"] + 0.05, qy - 0.9 * u["bokeh_y"], 0.26, 0.34)
     canvas.put(c["bokeh"], 0.75 * spot)
-    canvas.put(
-        c["backdrop2"] * 0.75, 0.6 * blob(qx - 1 + u["bokeh_x"], qy - 1 + 0.7 * u["bokeh_y"], 0.35, 0.22)
-    )
+    canvas.put(c["backdrop2"] * 0.75, 0.6 * blob(qx - 1 + u["bokeh_x"], qy - 1 + 0.7 * u["bokeh_y"], 0.35, 0.22))
     return canvas

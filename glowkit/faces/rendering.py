@@ -62,9 +62,7 @@ def render(f: Factors, size: int = 64) -> Tensor:
     return out
 
 
-def render_similar(
-    f: Factors, scale: float, angle: float, shift: tuple[float, float], width: int, height: int
-):
+def render_similar(f: Factors, scale: float, angle: float, shift: tuple[float, float], width: int, height: int):
     """Paint one face into a picture of any size, under a similarity transform of its aligned frame.
 
     A point q of the frame (eyes at `EYES`) lands on pixel `shift + scale * R(angle) (q - centre of the

@@ -81,11 +81,7 @@ def _write(folder: Path, f: Factors, zoom: int) -> None:
         picture, points = _aligned(f[i], zoom)
         _save(folder / "img_align_celeba" / name, picture)
         aligned.append(np.round(points).astype(int).ravel())
-    spots = [
-        f"{part}_{axis}"
-        for part in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
-        for axis in "xy"
-    ]
+    spots = [f"{part}_{axis}" for part in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"]
     _list(folder / "list_attr_celeba.txt", names, np.where(f.attributes, 1, -1), ATTRIBUTES)
     _list(folder / "list_landmarks_celeba.txt", names, wild, spots)
     _list(folder / "list_landmarks_align_celeba.txt", names, aligned, spots)
@@ -105,7 +101,5 @@ def _save(path: Path, picture: Tensor) -> None:
 def _list(path: Path, names: list[str], rows, header=()) -> None:
     """One of CelebA's lists: with a header, the first line counts the rows."""
     lines = [str(len(names)), " ".join(header)] if header else []
-    lines += [
-        name + " " + " ".join(f"{value:2d}" for value in row) for name, row in zip(names, rows, strict=True)
-    ]
+    lines += [name + " " + " ".join(f"{value:2d}" for value in row) for name, row in zip(names, rows, strict=True)]
     path.write_text("\n".join(lines) + "\n")

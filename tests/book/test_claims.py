@@ -50,7 +50,10 @@ def test_the_ledger_merges_chapters_models_and_reruns(ledger):
     for model in ("faces64", "/somewhere/celeba64"):
         claims.record("C09", estimate=1, ci=(0.995, 1), n=500, control="0.5", model=model)
     assert sorted(path.name for path in ledger.iterdir()) == [
-        "03_gaussianity.celeba64.json", "03_gaussianity.faces64.json", "07_grounding.none.json"]
+        "03_gaussianity.celeba64.json",
+        "03_gaussianity.faces64.json",
+        "07_grounding.none.json",
+    ]
     entries = claims.load()
     assert [e.model for e in entries if e.id == "C09"] == ["celeba64", "faces64"]
     assert [e.verdict for e in entries if e.id == "C31"] == ["wrong in the source"]
@@ -103,8 +106,7 @@ def test_two_verdicts_for_one_row_and_model_are_refused(ledger):
         claims.load()
 
 
-@pytest.mark.parametrize(
-    "change", [{"ci": (0.9, 1.0)}, {"estimate": float("nan")}, {"n": 0}, {"control": ""}])
+@pytest.mark.parametrize("change", [{"ci": (0.9, 1.0)}, {"estimate": float("nan")}, {"n": 0}, {"control": ""}])
 def test_numbers_that_cannot_be_are_refused(change, ledger):
     with pytest.raises(GlowkitError, match="want"):
         half_space(**change)

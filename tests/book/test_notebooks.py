@@ -29,17 +29,13 @@ def code(name):
 
 def content(notebook):
     kept = ("tags", "mystnb")
-    return [
-        (c.cell_type, c.source, {k: c.metadata[k] for k in kept if k in c.metadata}) for c in notebook.cells
-    ]
+    return [(c.cell_type, c.source, {k: c.metadata[k] for k in kept if k in c.metadata}) for c in notebook.cells]
 
 
 def test_the_table_of_contents_lists_the_ten_chapters_and_no_other_is_there():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
-    assert [file for file in files if file.startswith("notebooks/")] == [
-        f"notebooks/{name}" for name in NAMES
-    ]
+    assert [file for file in files if file.startswith("notebooks/")] == [f"notebooks/{name}" for name in NAMES]
     assert sorted(path.stem for path in (ROOT / "notebooks").glob("*.md")) == NAMES
 
 

@@ -17,9 +17,7 @@ DECLARED = {"alpha": parameters.Number(0, 4), "n": parameters.Integer(1, 10), "f
 RIGHT = {"alpha": 1.5, "n": 3, "full": False}
 
 
-@pytest.mark.parametrize(
-    "changed", [{}, {"alpha": 2}, {"alpha": 0}, {"alpha": 4.0}, {"n": 10}, {"full": True}]
-)
+@pytest.mark.parametrize("changed", [{}, {"alpha": 2}, {"alpha": 0}, {"alpha": 4.0}, {"n": 10}, {"full": True}])
 def test_right_values_pass(changed):
     parameters.check(RIGHT | changed, **DECLARED)
 

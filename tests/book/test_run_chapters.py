@@ -221,9 +221,7 @@ def build(root):
         "--keep-going",
         "book/",
     ]
-    done = subprocess.run(
-        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
-    )
+    done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
     return done.returncode, done.stdout
 
 
@@ -280,9 +278,7 @@ def test_a_book_is_built_rebuilt_after_prose_and_stopped_by_a_failing_cell(root)
 
 def test_a_cell_that_takes_too_long_is_named(root, monkeypatch):
     monkeypatch.setattr(run_chapters, "CELL_SECONDS", 1)
-    notebook = reads(
-        MEASURE.replace('print("twice"', 'import time; time.sleep(60); print("twice"'), "md:myst"
-    )
+    notebook = reads(MEASURE.replace('print("twice"', 'import time; time.sleep(60); print("twice"'), "md:myst")
     with pytest.raises(run_chapters.ChapterError, match=r"00_measure: code cell 2 .*: stopped after 1 s$"):
         run_chapters.run(root, "00_measure", notebook, {})
 

@@ -17,9 +17,7 @@ from PIL import Image
 from glowkit.book.widgets import choice_control, control
 
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
-browser = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium on this machine (Debian: apt install chromium)"
-)
+browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt install chromium)")
 COLOURS = {
     "red": (1.0, 0.0, 0.0),
     "green": (0.0, 1.0, 0.0),
@@ -36,9 +34,7 @@ def colour(source):
     """The name of the colour of an embedded frame."""
     data = base64.b64decode(source.split(",")[1]) if isinstance(source, str) else source
     pixel = Image.open(io.BytesIO(data)).convert("RGB").getpixel((8, 8))
-    return min(
-        COLOURS, key=lambda name: sum(abs(255 * a - b) for a, b in zip(COLOURS[name], pixel, strict=True))
-    )
+    return min(COLOURS, key=lambda name: sum(abs(255 * a - b) for a, b in zip(COLOURS[name], pixel, strict=True)))
 
 
 def in_browser(tmp_path, html, script):
@@ -78,9 +74,7 @@ def test_choosing_changes_the_row_of_frames_and_keeps_the_value(tmp_path):
 @browser
 def test_the_same_slider_twice_on_a_page_moves_apart(tmp_path):
     html = control([plain("red"), plain("green")], [0, 1], "α").html()
-    move = (
-        "const r = document.querySelectorAll('input')[1]; r.value = 1; r.dispatchEvent(new Event('input'));"
-    )
+    move = "const r = document.querySelectorAll('input')[1]; r.value = 1; r.dispatchEvent(new Event('input'));"
     assert in_browser(tmp_path, html + html, move)["colour"] == "red"
 
 
@@ -124,18 +118,14 @@ def test_the_live_control_draws_a_frame_only_when_it_is_shown():
 
 
 def test_the_live_choice_keeps_the_value():
-    shown = choice_control(
-        lambda c, v: plain(c if v else "white"), ["red", "blue"], [0, 1], "c", "v", start=1
-    ).widget()
+    shown = choice_control(lambda c, v: plain(c if v else "white"), ["red", "blue"], [0, 1], "c", "v", start=1).widget()
     (choice, slider), picture = shown.children[0].children, shown.children[1]
     choice.value = 1
     assert colour(picture.value) == "blue" and slider.value == 1
 
 
 def test_a_kernel_shows_widgets_to_a_person_and_html_to_papermill():
-    code = (
-        "import torch\nfrom glowkit.widgets import control\ncontrol([torch.zeros(3, 8, 8)] * 2, [0, 1], 'x')"
-    )
+    code = "import torch\nfrom glowkit.widgets import control\ncontrol([torch.zeros(3, 8, 8)] * 2, [0, 1], 'x')"
     manager, client = start_new_kernel(kernel_name="python3")
     try:
         kinds = []

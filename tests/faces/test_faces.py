@@ -67,20 +67,14 @@ def test_impossible_faces_are_not_drawn(many):
         assert not (many[name] & ~many["Male"]).any(), name
     assert np.array_equal(np.any([many[name] for name in beards], 0), ~many["No_Beard"])
     assert (
-        np.sum(
-            [many[name] for name in ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair", "Bald")], 0
-        ).max()
-        == 1
+        np.sum([many[name] for name in ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair", "Bald")], 0).max() == 1
     )
-    assert (
-        np.sum([many[name] for name in ("Bald", "Bangs", "Receding_Hairline", "Wearing_Hat")], 0).max() == 1
-    )
+    assert np.sum([many[name] for name in ("Bald", "Bangs", "Receding_Hairline", "Wearing_Hat")], 0).max() == 1
     assert not (many["Straight_Hair"] & many["Wavy_Hair"]).any()
     assert not (many["Gray_Hair"] & many["Young"]).any()
     assert many["Wearing_Lipstick"][many["Male"]].mean() < 0.02
     assert (
-        many["Mouth_Slightly_Open"][many["Smiling"]].mean()
-        > 2 * many["Mouth_Slightly_Open"][~many["Smiling"]].mean()
+        many["Mouth_Slightly_Open"][many["Smiling"]].mean() > 2 * many["Mouth_Slightly_Open"][~many["Smiling"]].mean()
     )
 
 
@@ -89,9 +83,7 @@ def test_identities_share_bones_not_pose(many):
     assert len(one) == 4
     assert len(np.unique(one["Male"])) == len(np.unique(one["face_width"])) == 1
     assert len(np.unique(one["yaw"])) == 4
-    bounds = many.identities[
-        [49, 50]
-    ]  # numbers rise with the index, so cuts at multiples of 4 separate people
+    bounds = many.identities[[49, 50]]  # numbers rise with the index, so cuts at multiples of 4 separate people
     assert bounds[0] <= bounds[1] and 50_000 % 4 == 55_000 % 4 == 0
 
 
@@ -128,9 +120,7 @@ def test_every_attribute_shows():
     f = faces.factors(range(0, 160, 4))
     f = faces.counterfactual(f, Male=True, Bald=False, Wearing_Hat=False, Eyeglasses=False)
     for name in faces.ATTRIBUTES:
-        off, on = (
-            faces.render(faces.counterfactual(f, **{name: value})[:12], 64).int() for value in (False, True)
-        )
+        off, on = (faces.render(faces.counterfactual(f, **{name: value})[:12], 64).int() for value in (False, True))
         assert (on - off).abs().flatten(1).max(1).values.float().median() >= 12, name
 
 
@@ -205,8 +195,7 @@ def test_landmarks_are_where_the_pupils_are():
 def test_mouth_corners_frame_the_change_of_lipstick():
     f = faces.counterfactual(faces.factors(range(0, 40, 4)), Male=False, Smiling=True)
     off, on = (
-        faces.render(faces.counterfactual(f, Wearing_Lipstick=v, Heavy_Makeup=False), 256).int()
-        for v in (False, True)
+        faces.render(faces.counterfactual(f, Wearing_Lipstick=v, Heavy_Makeup=False), 256).int() for v in (False, True)
     )
     for change, (left, right) in zip((on - off).abs().amax(1) > 2, faces.landmarks(f, 256)[:, 3:], strict=True):
         columns = np.flatnonzero(change.any(0).numpy())
