@@ -15,6 +15,7 @@ book: $(READY)
 
 test: $(READY)
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check --quiet
 	$(BIN)/python -m pytest
 
 campaign: $(READY)

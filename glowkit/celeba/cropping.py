@@ -29,7 +29,7 @@ from glowkit.celeba.alignment import EYES, PADDINGS, check_size
 from glowkit.celeba.files import PACKED
 from glowkit.celeba.tree import ABSENT, File, Tree, crop_file, read, write_annotations
 from glowkit.errors import GlowkitError
-from glowkit.files import replacing
+from glowkit.files import replacing, sweep
 
 SETTINGS = "crop.txt"  # what the crops were made with
 REPORT = "crop_report.csv"  # image, problem, detail
@@ -113,6 +113,7 @@ def crop_tree(
 def _begin(part: Path, settings: str) -> None:
     """Make the folder, or make sure that what is in it was made with the same settings."""
     part.mkdir(parents=True, exist_ok=True)
+    sweep(part)
     made = part / SETTINGS
     if not any(part.iterdir()):
         with replacing(made) as path:

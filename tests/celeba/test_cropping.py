@@ -224,17 +224,18 @@ def test_killed_it_goes_on_and_processes_make_no_difference(tree, tmp_path):
     assert t.names == names and all(torch.equal(t.crop(i, 200), source.crop(i, 200)) for i in (0, 39, 40, 299))
 
 
-def test_what_a_kill_left_goes_with_the_next_run(tree, tmp_path):
-    """Killed in the middle of writing the lists."""
+@pytest.mark.parametrize("replaced, left", [(0, ".crop*"), (5, ".list*")])
+def test_what_a_kill_left_goes_with_the_next_run(tree, tmp_path, replaced, left):
+    """Killed when the settings, or the lists, were about to be put in their place."""
     script = (
         "import os, sys; from glowkit.celeba import cropping; replace, count = os.replace, iter(range(99));"
-        "os.replace = lambda *a: replace(*a) if next(count) < 5 else os.kill(os.getpid(), 9);"
+        "os.replace = lambda *a: replace(*a) if next(count) < int(sys.argv[3]) else os.kill(os.getpid(), 9);"
         "cropping.crop_tree(sys.argv[1], sys.argv[2], 32)"
     )
-    command = [sys.executable, "-c", script, str(tree), str(tmp_path / "crops")]
+    command = [sys.executable, "-c", script, str(tree), str(tmp_path / "crops"), str(replaced)]
     killed = subprocess.run(command, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert list((tmp_path / "crops.part").glob(".list*"))  # settings and four images were put in their place
+    assert list((tmp_path / "crops.part").glob(left))
     crop_tree(tree, tmp_path / "crops", 32)
     crop_tree(tree, tmp_path / "right", 32)
     assert contents(tmp_path / "crops") == contents(tmp_path / "right")
