@@ -24,6 +24,7 @@ def plain(app: Sphinx, what: str, name: str, item: object, options: object, line
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    """Called by Sphinx."""
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", plain)
     return {"parallel_read_safe": True}

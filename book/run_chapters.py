@@ -360,6 +360,7 @@ def configure(app: Sphinx, config: Config) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    """Called by Sphinx."""
     app.connect("config-inited", configure, priority=800)  # sphinx-external-toc reads it at 900
     app.connect("builder-inited", build_chapters)
     return {"parallel_read_safe": True}

@@ -18,6 +18,8 @@ SEED = 2**32 - 1  # the largest: with a million streams each, they stay within t
 
 
 class Kind(Protocol):
+    """What a value may be: `wants` returns None if it is right, else what would be right."""
+
     def wants(self, value: Any) -> str | None: ...
 
 
@@ -48,18 +50,24 @@ class Real:
 
 @dataclass(frozen=True)
 class Flag:
+    """True or false."""
+
     def wants(self, value: Any) -> str | None:
         return None if isinstance(value, bool) else "true or false"
 
 
 @dataclass(frozen=True)
 class Text:
+    """Text of at least one character."""
+
     def wants(self, value: Any) -> str | None:
         return None if isinstance(value, str) and value else "text"
 
 
 @dataclass(frozen=True)
 class OneOf:
+    """One of some words."""
+
     options: tuple[str, ...]
 
     def wants(self, value: Any) -> str | None:
@@ -81,6 +89,8 @@ class Names:
 
 @dataclass(frozen=True)
 class Table:
+    """A table of further values."""
+
     def wants(self, value: Any) -> str | None:
         return None if isinstance(value, dict) else "a table"
 

@@ -38,6 +38,8 @@ def pull_back(f: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
 
 class Divergence(NamedTuple):
+    """The three terms of equations 5.2 to 5.7."""
+
     kl: float
     """Integral of mu log(mu / p): what equation 5.7 minimises, in nats."""
     likelihood: float
@@ -109,6 +111,8 @@ PRINTED_HALF_SPACE_MEAN = exp(1) / (2 * sqrt(2 * pi))
 
 
 class HalfSpace(NamedTuple):
+    """What draws from a half-space say of its mean (equations 5.8 and 5.9)."""
+
     along: Estimate
     """The half-space mean's component along the plane's normal: estimates sqrt(2 / pi)."""
     norm: float

@@ -29,7 +29,7 @@ from glowkit.celeba.alignment import EYES, PADDINGS, check_size
 from glowkit.celeba.files import PACKED
 from glowkit.celeba.tree import ABSENT, File, Tree, crop_file, read, write_annotations
 from glowkit.errors import GlowkitError
-from glowkit.files import replacing, sweep
+from glowkit.files import LOCK, alone_in, replacing
 
 SETTINGS = "crop.txt"  # what the crops were made with
 REPORT = "crop_report.csv"  # image, problem, detail
@@ -86,21 +86,22 @@ def crop_tree(
     eyes = "at their fixed place" if tree.landmarks is None else "as listed"
     form = "packed" if packed else "files"
     try:
-        _begin(part, f"{size} x {size} pixels of {tree.kind}, eyes {eyes}, padding {padding}, {form}\n")
-        with (_Array if packed else _Folder)(part, size) as store:
-            faults = _crop_missing(tree, store, part / REPORT, size, padding, packed)
-            wrong = tree.describe_faults(list(faults.values()))
-            if not store.names:
-                raise GlowkitError(f"{src}: no image can be cropped: {wrong}")
-            if wrong and not skip_faulty:
-                raise GlowkitError(
-                    f"{wrong}; the other {len(store.names):,} crops are kept in {part}: mend and run again to go on, "
-                    "or do without these images with --skip-faulty"
-                )
-            if tree.cut:
-                faults |= dict.fromkeys(tree.unused.get(ABSENT, ["all after the cut"]), tree.cut)
-            store.finish()
-        problems = _finish(tree, part, store.names, faults, size)
+        with alone_in(part):
+            _begin(part, f"{size} x {size} pixels of {tree.kind}, eyes {eyes}, padding {padding}, {form}\n")
+            with (_Array if packed else _Folder)(part, size) as store:
+                faults = _crop_missing(tree, store, part / REPORT, size, padding, packed)
+                wrong = tree.describe_faults(list(faults.values()))
+                if not store.names:
+                    raise GlowkitError(f"{src}: no image can be cropped: {wrong}")
+                if wrong and not skip_faulty:
+                    raise GlowkitError(
+                        f"{wrong}; the other {len(store.names):,} crops are kept in {part}: mend and run again to go "
+                        "on, or do without these images with --skip-faulty"
+                    )
+                if tree.cut:
+                    faults |= dict.fromkeys(tree.unused.get(ABSENT, ["all after the cut"]), tree.cut)
+                store.finish()
+            problems = _finish(tree, part, store.names, faults, size)
     except BrokenProcessPool as error:
         raise GlowkitError(f"{part}: a process was killed, for want of memory perhaps; run again to go on") from error
     except OSError as error:
@@ -112,10 +113,8 @@ def crop_tree(
 
 def _begin(part: Path, settings: str) -> None:
     """Make the folder, or make sure that what is in it was made with the same settings."""
-    part.mkdir(parents=True, exist_ok=True)
-    sweep(part)
     made = part / SETTINGS
-    if not any(part.iterdir()):
+    if all(file.name == LOCK for file in part.iterdir()):
         with replacing(made) as path:
             path.write_text(settings)
     begun = made.read_text(errors="replace") if made.exists() else "something else"

@@ -31,6 +31,8 @@ SHARES: dict[str, float] = _FACTS["shares"]
 
 
 class Correlations(NamedTuple):
+    """How the attributes of CelebA go together."""
+
     attributes: list[str]
     matrix: np.ndarray
     """(40, 40), two decimals."""

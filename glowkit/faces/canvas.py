@@ -121,11 +121,13 @@ def blob(x: Tensor, y: Tensor, a: Tensor | float, b: Tensor | float) -> Tensor:
 
 
 def smooth(x: Tensor, lo: float | Tensor, hi: float | Tensor) -> Tensor:
+    """From 0 at lo to 1 at hi, with no corner at either."""
     t = ((x - lo) / (hi - lo)).clamp(0, 1)
     return t * t * (3 - 2 * t)
 
 
 def column(values: np.ndarray) -> Tensor:
+    """Numbers (B,) or (B, C) as float32 (B, C, 1, 1), to be spread over a picture."""
     return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).view(len(values), -1, 1, 1)
 
 

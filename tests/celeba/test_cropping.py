@@ -21,6 +21,7 @@ from glowkit import celeba
 from glowkit.celeba import cropping
 from glowkit.celeba.cropping import crop_tree
 from glowkit.errors import GlowkitError
+from glowkit.files import alone_in
 
 ROWS = [[69 + i, 111, 107 + i, 113 + i, 88, 140, 70, 155, 105, 156] for i in range(4)]
 
@@ -325,3 +326,11 @@ def test_bytes_that_are_no_text_in_a_begun_crop_are_told_or_left_out(tree, tmp_p
         assert str(part) in str(error)
     else:
         assert contents(out) == right
+
+
+def test_two_crops_of_one_name_do_not_meet(tree, tmp_path):
+    with alone_in(tmp_path / "crops.part"):
+        with pytest.raises(GlowkitError, match=f"crops.part: in use by process {os.getpid()} on "):
+            crop_tree(tree, tmp_path / "crops", 32)
+    crop_tree(tree, tmp_path / "crops", 32)
+    assert not list((tmp_path / "crops").glob(".*"))
