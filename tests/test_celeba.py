@@ -416,7 +416,7 @@ HEADER = "{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}"
         (header(HEADER.format("|u1", "4, 3, 32, 16") + "\n"), "no array of"),
         (header(HEADER.format("<f4", "1, 3, 32, 32") + "\n"), "no array of"),
         (header(HEADER.format("|O", "4, 3, 32, 32") + "\n"), "no array of"),
-        (header("{'descr': '|u1', \'\'\'\n"), "no array of"),
+        (header("{'descr': '|u1', '''\n"), "no array of"),
         (header("(" * 5000), "no array of"),
         (header("-" * 9000 + "1\n"), "no array of"),
         (header(" " * 10, 2)[:8] + b"\xff" * 4, "no array of"),
