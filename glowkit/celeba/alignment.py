@@ -20,7 +20,7 @@ MAX_SIZE = 2048  # pixels a side of a crop
 FARTHEST = 1_000_000  # pixels from an image's corner to a point of its face; any farther is a mistake
 NEAREST = 0.001  # pixels between two eyes
 WIDEST = 2  # longer sides of the image between the eyes
-MAX_SOURCE = 100_000_000  # pixels of an image, and from beyond its edge, that go into a crop
+MAX_SOURCE = 70_000_000  # pixels of an image, and from beyond its edge, that go into a crop
 BAND = 2**22  # pixels that are floats at a time
 PADDINGS = ("edge", "reflect", "blur")  # what a crop shows beyond the edge of its image
 

@@ -44,6 +44,7 @@ PACKED = "img_align_celeba.npy"  # uint8 (N, 3, S, S); the image names are in a 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 IMAGE_FORMATS = ("JPEG", "PNG", "WebP", "BMP")  # Pillow knows others that start programs or hold many pictures
 MAX_FILE = 2**26  # bytes of an image or a list; the longest of CelebA has 27 MB
+MAX_PIXELS = 2**26  # of an image: 8192 x 8192; to decode them takes up to 25 bytes each
 MAX_LINES, MAX_LINE = 1_000_000, 2**16  # lines of a list, and characters of one; CelebA has 202,599 images
 MAX_NAME = 200  # bytes; file systems take 255, and a temporary name beside it is longer
 DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)\..*", re.IGNORECASE)  # what Windows takes for no file
@@ -134,7 +135,10 @@ def _open_image(data: bytes) -> Image.Image:
     with _filters, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
+        image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        raise GlowkitError(f"too large to be read ({image.width} x {image.height} of at most {MAX_PIXELS:,} pixels)")
+    return image
 
 
 # Opening a zip of 200,000 members takes a second. Processes must not share one: it has one place in the file.
