@@ -33,7 +33,7 @@ class Whole:
     def wants(self, value: Any) -> str | None:
         # bool is an int to Python, but not to whoever writes true for a number.
         right = isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
-        return None if right else f"a whole number between {self.low} and {self.high}"
+        return None if right else f"a whole number from {self.low} to {self.high}"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Real:
 
     def wants(self, value: Any) -> str | None:
         right = isinstance(value, (int, float)) and not isinstance(value, bool) and self.low <= value <= self.high
-        return None if right else f"a number between {self.low:g} and {self.high:g}"
+        return None if right else f"a number from {self.low:g} to {self.high:g}"
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,11 @@ def test_what_is_right_passes():
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("n", 0, "a whole number between 1 and 8"),
+        ("n", 0, "a whole number from 1 to 8"),
         ("n", 10**30, "a whole number"),
         ("n", True, "a whole number"),
         ("n", 2.0, "a whole number"),
-        ("x", float("nan"), "a number between 0 and 10"),
+        ("x", float("nan"), "a number from 0 to 10"),
         ("x", float("inf"), "a number"),
         ("x", "1", "a number"),
         ("flip", 1, "true or false"),

@@ -79,7 +79,7 @@ def test_unknown_attributes_and_missing_or_foreign_files(made, tmp_path):
         (lambda t, a: t.update({"head.bias": torch.zeros(3)}), r"head.bias has the shape \(3,\), not \(2,\)"),
         (lambda t, a: t["head.weight"].fill_(torch.nan), "head.weight is not finite"),
         (lambda t, a: t["body.1.running_var"].fill_(-1), "running_var must be nowhere negative"),
-        (lambda t, a: a.update(width=10**6), "width = 1000000: it must be a whole number between 1 and 256"),
+        (lambda t, a: a.update(width=10**6), "width = 1000000: it must be a whole number from 1 to 256"),
         (lambda t, a: a.update(width=12), "has the shape"),
         (lambda t, a: a.update(attributes=["Up", "Up"]), "a list of different names"),
         (lambda t, a: a.update(scores=3), "scores = 3: it must be a table"),

@@ -2,88 +2,37 @@
 
 papermill assigns whatever `-p NAME VALUE` says in a cell of its own, after the chapter's defaults. A misspelt
 name would be a silent no-op there and a wrong type an error somewhere in the middle of the chapter. So every
-chapter declares its parameters and `parameters` checks them:
+chapter declares its parameters, by the kinds of `glowkit.fields` and those below, and `check` holds them to it:
 
-    chapter.parameters(globals(), model=Model(), attribute=Attribute(), alpha=Number(0, 4))
+    parameters.check(globals(), model=Model(), attribute=Attribute(model), alpha=Real(0, 4))
 """
 
 from __future__ import annotations
 
 import ast
-import math
-import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from glowkit.book import figures
 from glowkit.checkpoint import folder_of
 from glowkit.errors import GlowkitError
+from glowkit.fields import Flag, Kind, OneOf, Real, Whole  # noqa: F401 (what chapters declare)
 from glowkit.study import open_study
 
 # The first line of the cell that papermill inserts.
 INJECTED = "# Parameters"
 
 
-class Kind(Protocol):
-    """What a parameter may be: `check` returns None if the value is right, else what would be right."""
-
-    def check(self, value: Any, values: Mapping[str, Any]) -> str | None: ...
-
-
-@dataclass(frozen=True)
-class Number:
-    """A finite real number in [low, high]."""
-
-    low: float
-    high: float
-
-    def check(self, value: Any, values: Mapping[str, Any]) -> str | None:
-        # bool is an int to Python, but `-p alpha True` is a slip, not a one.
-        right = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-        return None if right and self.low <= value <= self.high else f"a number from {self.low:g} to {self.high:g}"
-
-
-@dataclass(frozen=True)
-class Integer:
-    """A whole number in [low, high]."""
-
-    low: int
-    high: int
-
-    def check(self, value: Any, values: Mapping[str, Any]) -> str | None:
-        right = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        return None if right and self.low <= value <= self.high else f"a whole number from {self.low} to {self.high}"
-
-
-@dataclass(frozen=True)
-class Flag:
-    """True or False."""
-
-    def check(self, value: Any, values: Mapping[str, Any]) -> str | None:
-        return None if isinstance(value, bool) else "True or False"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of the given options."""
-
-    options: tuple[Any, ...]
-
-    def check(self, value: Any, values: Mapping[str, Any]) -> str | None:
-        right = any(value == option and type(value) is type(option) for option in self.options)
-        return None if right else "one of " + ", ".join(map(str, self.options))
-
-
 @dataclass(frozen=True)
 class Folder:
     """The path of a folder, or "" for none."""
 
-    def check(self, value: Any, values: Mapping[str, Any]) -> str | None:
+    def wants(self, value: Any) -> str | None:
         right = isinstance(value, str) and (value == "" or Path(value).is_dir())
         return None if right else 'the path of a folder, or "" for none'
 
@@ -92,7 +41,7 @@ class Folder:
 class Model:
     """The name of a bundled model, or the path of a model's folder."""
 
-    def check(self, value: Any, values: Mapping[str, Any]) -> str | None:
+    def wants(self, value: Any) -> str | None:
         if not isinstance(value, str):
             return "the name of a bundled model or the path of a model's folder"
         folder_of(value)  # raises, with the names there are
@@ -101,10 +50,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Attribute:
-    """An attribute of the study of the chapter's `model`."""
+    """An attribute of the study of a model."""
 
-    def check(self, value: Any, values: Mapping[str, Any]) -> str | None:
-        names = open_study(values["model"]).attributes
+    model: str
+
+    def wants(self, value: Any) -> str | None:
+        names = open_study(self.model).attributes
         return None if value in names else "one of " + ", ".join(names)
 
 
@@ -123,7 +74,7 @@ def check(values: Mapping[str, Any], **declared: Kind) -> None:
     for name, kind in declared.items():
         if name not in values:
             raise GlowkitError(f"parameter {name} is missing: give it a value in the parameters cell")
-        right = kind.check(values[name], values)
+        right = kind.wants(values[name])
         if right is not None:
             raise GlowkitError(f"parameter {name} is {values[name]!r}: it must be {right}")
     figures.use_style()

@@ -26,8 +26,8 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from glowkit.celeba.alignment import EYES, PADDINGS, check_size
-from glowkit.celeba.files import PACKED
-from glowkit.celeba.tree import ABSENT, File, Tree, crop_file, read, write_annotations
+from glowkit.celeba.files import PACKED, File
+from glowkit.celeba.tree import ABSENT, Tree, crop_file, read, write_annotations
 from glowkit.errors import GlowkitError
 from glowkit.files import LOCK, alone_in, replacing
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from glowkit.celeba.alignment import EYES, FARTHEST, NEAREST, check_size, crop, similarity
+from glowkit.celeba.alignment import EYES, FARTHEST, NEAREST, crop, similarity
 from glowkit.celeba.files import (
     ATTRIBUTE_FILE,
     IDENTITY_FILE,
@@ -27,20 +27,6 @@ from glowkit.celeba.files import (
 )
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
-
-__all__ = [
-    "EYES",
-    "SPLITS",
-    "File",
-    "Tree",
-    "check_size",
-    "crop",
-    "crop_file",
-    "frame_eyes",
-    "read",
-    "similarity",
-    "write_annotations",
-]
 
 ALIGNED_SIZE = (178, 218)
 ALIGNED_EYES = ((69.4, 111.4), (107.8, 111.4))  # mean eye places in img_align_celeba at ALIGNED_SIZE

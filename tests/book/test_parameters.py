@@ -13,7 +13,7 @@ from glowkit.book import parameters
 from glowkit.errors import GlowkitError
 from glowkit.flow import Glow, GlowConfig
 
-DECLARED = {"alpha": parameters.Number(0, 4), "n": parameters.Integer(1, 10), "full": parameters.Flag()}
+DECLARED = {"alpha": parameters.Real(0, 4), "n": parameters.Whole(1, 10), "full": parameters.Flag()}
 RIGHT = {"alpha": 1.5, "n": 3, "full": False}
 
 
@@ -32,7 +32,7 @@ def test_right_values_pass(changed):
         ({"alpha": None}, "parameter alpha is None: it must be a number from 0 to 4"),
         ({"n": 2.5}, "parameter n is 2.5: it must be a whole number from 1 to 10"),
         ({"n": 0}, "parameter n is 0: it must be a whole number from 1 to 10"),
-        ({"full": 1}, "parameter full is 1: it must be True or False"),
+        ({"full": 1}, "parameter full is 1: it must be true or false"),
     ],
 )
 def test_a_wrong_value_says_what_would_be_right(changed, message):
@@ -42,9 +42,9 @@ def test_a_wrong_value_says_what_would_be_right(changed, message):
 
 
 def test_a_choice_lists_its_options():
-    parameters.check({"space": "latent"}, space=parameters.Choice(("latent", "pixel")))
+    parameters.check({"space": "latent"}, space=parameters.OneOf(("latent", "pixel")))
     with pytest.raises(GlowkitError, match="one of latent, pixel$"):
-        parameters.check({"space": "image"}, space=parameters.Choice(("latent", "pixel")))
+        parameters.check({"space": "image"}, space=parameters.OneOf(("latent", "pixel")))
 
 
 def test_a_folder_is_there_or_none_is_asked_for(tmp_path):
@@ -79,9 +79,9 @@ def test_a_model_is_a_bundled_name_or_a_folder(tmp_path):
 
 def test_an_unknown_attribute_lists_those_of_the_study(monkeypatch):
     monkeypatch.setattr(parameters, "open_study", lambda name: SimpleNamespace(attributes=["Smiling", "Young"]))
-    parameters.check({"model": "any", "attribute": "Young"}, attribute=parameters.Attribute())
+    parameters.check({"model": "any", "attribute": "Young"}, attribute=parameters.Attribute("any"))
     with pytest.raises(GlowkitError) as error:
-        parameters.check({"model": "any", "attribute": "Smirking"}, attribute=parameters.Attribute())
+        parameters.check({"model": "any", "attribute": "Smirking"}, attribute=parameters.Attribute("any"))
     assert str(error.value) == "parameter attribute is 'Smirking': it must be one of Smiling, Young"
 
 
@@ -98,7 +98,7 @@ def test_the_seed_is_set():
 ])  # fmt: skip
 def test_papermill_stops_with_the_line_as_its_last_words(tmp_path, name, value, line):
     first = nbformat.v4.new_code_cell("alpha = 1.0", metadata={"tags": ["parameters"]})
-    check = "from glowkit.book import parameters\nparameters.check(globals(), alpha=parameters.Number(0, 4))"
+    check = "from glowkit.book import parameters\nparameters.check(globals(), alpha=parameters.Real(0, 4))"
     cells = [first, nbformat.v4.new_code_cell(check), nbformat.v4.new_code_cell("print('went on')")]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
