@@ -105,11 +105,11 @@ def test_a_judge_that_is_not_one_of_this_model_is_refused(made, tmp_path, change
 def test_too_few_images_are_told_in_a_line(made, monkeypatch):
     monkeypatch.setattr(judge, "open_dataset", lambda name, size: toy_dataset(size))
     with pytest.raises(GlowkitError, match="toy: 100 training images, a judge needs 128"):
-        judge.make(made[1], n=100)
+        judge.train_judge(made[1], n=100)
     no_test = replace(toy_dataset(), splits=np.zeros(900, np.uint8))
     monkeypatch.setattr(judge, "open_dataset", lambda name, size: no_test)
     with pytest.raises(GlowkitError, match="toy: no images in the test split"):
-        judge.make(made[1])
+        judge.train_judge(made[1])
 
 
 @pytest.mark.skipif(not (checkpoint.BUNDLED / "faces64" / judge.FILE).exists(), reason="no bundled judge")

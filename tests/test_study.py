@@ -229,13 +229,13 @@ def test_attributes_that_do_not_vary_are_left_out_and_counted(made, tmp_path, mo
     data = replace(data, attributes=[*data.attributes, "All", "None", "One"], labels=labels)
     monkeypatch.setattr(study, "open_dataset", lambda name, size: data)
     checkpoint.save(made[0], tmp_path, "toy")
-    found = study.open_study(study.make(tmp_path, n=180, held_out=50).parent)
+    found = study.open_study(study.write_study(tmp_path, n=180, held_out=50).parent)
     assert found.attributes == ["Half", "Some", "Rare"]
     assert np.array_equal(found.direction("Some"), made[1].direction("Some"))
     assert "180 training images" in (said := capsys.readouterr().out) and "All (180), None (0), One (1)" in said
     monkeypatch.setattr(study, "open_dataset", lambda name, size: replace(data, labels=np.ones((300, 6), bool)))
     with pytest.raises(GlowkitError, match="toy: no attribute that some training images have"):
-        study.make(tmp_path)
+        study.write_study(tmp_path)
 
 
 @pytest.mark.parametrize("count", [0, 180])
@@ -249,7 +249,7 @@ def test_a_direction_takes_images_with_and_without(made, count):
 def test_no_study_where_another_process_works(made, tmp_path):
     checkpoint.save(made[0], tmp_path, "toy")
     with alone_in(tmp_path), pytest.raises(GlowkitError, match=f"in use by process {os.getpid()}"):
-        study.make(tmp_path)
+        study.write_study(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["faces64", "celeba64"])
