@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import glowkit
-from glowkit import celeba, checkpoint, faces
+from glowkit import celeba, checkpoint, faces, files
 from glowkit.book import claims
 from glowkit.cli import app
 from glowkit.flow import Glow, GlowConfig
@@ -321,3 +321,13 @@ def test_errors_of_the_system_are_told_in_a_line(run, tmp_path, model):
     (tmp_path / "file").write_text("")
     refused(run("faces", tmp_path / "file" / "tree", "--n", 1, "--size", 32), "file")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "grid.png"]
+
+
+def test_an_error_of_a_library_that_is_but_a_text_names_the_file_too(tmp_path):
+    """As Pillow's are: encoder error -2 when writing image file."""
+    path = tmp_path / "grid.png"
+    with pytest.raises(OSError, match="encoder error") as caught, files.replacing(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise OSError("encoder error -2")
+    assert (caught.value.filename, caught.value.strerror) == (str(path), "encoder error -2")
+    assert not list(tmp_path.iterdir())
