@@ -65,9 +65,9 @@ def naming(path: str | Path) -> Iterator[None]:
     except OSError as error:
         named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes, Path)) else None
         ours = named is None or any(_UNFINISHED.fullmatch(part) for part in named.parts[-2:])
-        if error.errno is None or not ours:
+        if not ours:
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error  # Pillow's may have a text alone
 
 
 @contextmanager
