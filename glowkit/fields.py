@@ -101,7 +101,7 @@ def check(values: Any, kinds: Mapping[str, Kind], where: str, required: Iterable
     Names that `kinds` has not are refused, and so is a table that lacks one that is `required`.
     """
     if not isinstance(values, Mapping):
-        raise GlowkitError(f"{where.rstrip('.')}: it must be a table with {', '.join(kinds)}")
+        raise GlowkitError(f"{where.rstrip('.') or 'the whole'} must be a table with {', '.join(kinds)}")
     for name, value in values.items():
         if name not in kinds:
             raise GlowkitError(f"{where}{reprlib.repr(name)[1:-1]}: no such setting; there are {', '.join(kinds)}")
