@@ -125,7 +125,7 @@ def test_the_live_choice_keeps_the_value():
 
 
 def test_a_kernel_shows_widgets_to_a_person_and_html_to_papermill():
-    code = "import torch\nfrom glowkit.widgets import control\ncontrol([torch.zeros(3, 8, 8)] * 2, [0, 1], 'x')"
+    code = "import torch\nfrom glowkit.book.widgets import control\ncontrol([torch.zeros(3, 8, 8)] * 2, [0, 1], 'x')"
     manager, client = start_new_kernel(kernel_name="python3")
     try:
         kinds = []

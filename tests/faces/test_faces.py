@@ -258,9 +258,9 @@ def test_failed_tree_leaves_nothing(tmp_path, monkeypatch):
 
 def test_what_a_killed_tree_left_goes_with_the_next(tmp_path):
     script = (
-        "import os, sys; from glowkit import faces; count = iter(range(9)); save = faces._save;"
-        "faces._save = lambda *a: save(*a) if next(count) < 3 else os.kill(os.getpid(), 9);"
-        "faces.write_tree(sys.argv[1], 4, 32)"
+        "import os, sys; from glowkit.faces import tree; count = iter(range(9)); save = tree._save;"
+        "tree._save = lambda *a: save(*a) if next(count) < 3 else os.kill(os.getpid(), 9);"
+        "tree.write_tree(sys.argv[1], 4, 32)"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "tree")], capture_output=True, text=True)
     assert killed.returncode == -9, killed.stderr
