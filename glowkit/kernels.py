@@ -55,16 +55,31 @@ class FoldedSteps:
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """h (B, C, H, W) -> output of the last step, ladj (B,) of all."""
         ladj = h.new_zeros(len(h))
-        for (weight, bias, pixel_ladj), coupling in zip(self.maps, self.couplings, strict=True):
-            h, coupling_ladj = coupling.forward(F.conv2d(h, weight, bias))
-            ladj = ladj + (coupling_ladj + pixels(h) * pixel_ladj)
+        for k in range(len(self.steps)):
+            h, step_ladj = self.forward_step(k, h)
+            ladj = ladj + step_ladj
         return h, ladj
 
     def inverse(self, h: Tensor) -> Tensor:
         """The input of the first step from the output h of the last."""
-        for (weight, bias), coupling in zip(reversed(self.inverse_maps), reversed(self.couplings), strict=True):
-            h = F.conv2d(coupling.inverse(h), weight, bias)
+        for k in reversed(range(len(self.steps))):
+            h = self.inverse_step(k, h)
         return h
+
+    def forward_step(self, k: int, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Step k alone: h (B, C, H, W) -> its output, ladj (B,)."""
+        weight, bias, pixel_ladj = self.maps[k]
+        h, ladj = self.couplings[k].forward(F.conv2d(h, weight, bias))
+        return h, ladj + pixels(h) * pixel_ladj
+
+    def inverse_step(self, k: int, h: Tensor) -> Tensor:
+        """The input of step k from its output h."""
+        weight, bias = self.inverse_maps[k]
+        return F.conv2d(self.couplings[k].inverse(h), weight, bias)
+
+    def tensors(self, k: int) -> tuple[Tensor, ...]:
+        """All that `forward_step(k, h)` takes from the parameters."""
+        return *self.maps[k], *self.couplings[k].kernels
 
 
 class NetKernels(NamedTuple):

@@ -10,76 +10,79 @@ step's output and its ladj (B,).
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
-from torch.utils.checkpoint import checkpoint
 
 from glowkit.flow import Glow, Level, run_steps
 from glowkit.image_flow import ImageFlow
 from glowkit.kernels import FoldedSteps
-from glowkit.layers import Step, squeeze
+from glowkit.layers import squeeze
 from glowkit.precision import exact_float32
 
-
-def _fold(step: Step, h: Tensor, compute_dtype: torch.dtype | None) -> FoldedSteps:
-    return FoldedSteps([step], h.shape[-2:], compute_dtype)
+GROUP = 8  # steps folded at a time: one by one is slow, and the kernels of a whole level would take memory for depth
 
 
 def recompute(steps: nn.ModuleList, h: Tensor, compute_dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
     """As `run_steps`, keeping the input of each step."""
-    ladj = h.new_zeros(len(h))
-    for step in steps:
-        h, step_ladj = checkpoint(
-            lambda h, step=step: _fold(step, h, compute_dtype).forward(h),
-            h,
-            use_reentrant=False,
-            preserve_rng_state=False,
-            context_fn=_exact_twice,
-        )
-        ladj = ladj + step_ladj
-    return h, ladj
-
-
-def _exact_twice() -> tuple[AbstractContextManager, AbstractContextManager]:
-    """For the first run and for the second, which is outside of the flow's own."""
-    return exact_float32(), exact_float32()
+    return _RunAgain.apply(h, steps, compute_dtype, True, *steps.parameters())
 
 
 def invert(steps: nn.ModuleList, h: Tensor, compute_dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
     """As `run_steps`, keeping the output of the last step."""
-    return _Inverting.apply(h, steps, compute_dtype, *steps.parameters())
+    return _RunAgain.apply(h, steps, compute_dtype, False, *steps.parameters())
 
 
-class _Inverting(torch.autograd.Function):
+class _RunAgain(torch.autograd.Function):
+    """Steps that run without a graph, and one by one again in the backward pass: there each gets its gradients, and
+    those of folded kernels go on to the parameters once a group.
+    """
+
     @staticmethod
     def forward(
-        ctx: FunctionCtx, h: Tensor, steps: nn.ModuleList, compute_dtype: torch.dtype | None, *parameters: Tensor
+        ctx: FunctionCtx,
+        h: Tensor,
+        steps: nn.ModuleList,
+        compute_dtype: torch.dtype | None,
+        keep_inputs: bool,
+        *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        ctx.steps, ctx.compute_dtype = steps, compute_dtype
-        ladj = h.new_zeros(len(h))
-        for step in steps:
-            h, step_ladj = _fold(step, h, compute_dtype).forward(h)
-            ladj = ladj + step_ladj
-        ctx.save_for_backward(h)
+        ctx.steps, ctx.compute_dtype, ctx.keep_inputs = steps, compute_dtype, keep_inputs
+        ladj, inputs = h.new_zeros(len(h)), []
+        for group in _groups(steps):
+            folded = FoldedSteps(group, h.shape[-2:], compute_dtype)
+            for k in range(len(group)):
+                if keep_inputs:
+                    inputs.append(h)
+                h, step_ladj = folded.forward_step(k, h)
+                ladj = ladj + step_ladj
+        ctx.save_for_backward(*inputs or [h])
         return h, ladj
 
     @staticmethod
     @once_differentiable
     @exact_float32()
-    def backward(ctx: FunctionCtx, grad_y: Tensor, grad_ladj: Tensor) -> tuple[Tensor | None, ...]:
-        (y,) = ctx.saved_tensors
+    def backward(ctx: FunctionCtx, grad_h: Tensor, grad_ladj: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, h = list(ctx.saved_tensors), ctx.saved_tensors[-1]
         gradients: list[Tensor] = []
-        for step in reversed(ctx.steps):
-            x = _fold(step, y, ctx.compute_dtype).inverse(y).requires_grad_()
+        for group in reversed(_groups(ctx.steps)):
             with torch.enable_grad():
-                outputs = _fold(step, x, ctx.compute_dtype).forward(x)
-            grad_x, *own = torch.autograd.grad(outputs, (x, *step.parameters()), (grad_y, grad_ladj))
-            gradients = own + gradients
-            y, grad_y = x.detach(), grad_x
-        return grad_y, None, None, *gradients
+                folded = FoldedSteps(group, h.shape[-2:], ctx.compute_dtype)
+            of_folded: list[Tensor] = []
+            for k in reversed(range(len(group))):
+                h = inputs.pop() if ctx.keep_inputs else folded.inverse_step(k, h)
+                x = h.detach().requires_grad_()
+                with torch.enable_grad():
+                    outputs = folded.forward_step(k, x)
+                grad_h, *own = torch.autograd.grad(outputs, (x, *folded.tensors(k)), (grad_h, grad_ladj))
+                of_folded = own + of_folded
+            tensors = [tensor for k in range(len(group)) for tensor in folded.tensors(k)]
+            gradients = [*torch.autograd.grad(tensors, tuple(group.parameters()), of_folded), *gradients]
+        return grad_h, None, None, None, *gradients
+
+
+def _groups(steps: nn.ModuleList) -> list[nn.ModuleList]:
+    return [steps[start : start + GROUP] for start in range(0, len(steps), GROUP)]
 
 
 STRATEGIES = {"store": run_steps, "recompute": recompute, "invert": invert}
@@ -104,11 +107,9 @@ def inversion_error(model: Glow, v: Tensor) -> Tensor:
     """
     errors, h = [], v
     for level in model.levels:
-        x = back = squeeze(h)
-        for step in level.steps:
-            back = _fold(step, back, level.compute_dtype).forward(back)[0]
-        for step in reversed(level.steps):
-            back = _fold(step, back, level.compute_dtype).inverse(back)
+        x = squeeze(h)
+        folded = FoldedSteps(level.steps, x.shape[-2:], level.compute_dtype)
+        back = folded.inverse(folded.forward(x)[0])
         errors.append((back - x).norm() / x.norm())
         h = level(h)[0]
     return torch.stack(errors).nan_to_num(nan=torch.inf).max()

@@ -25,11 +25,11 @@ def glow(steps: int = 4, width: int = 24, coupling: str = "affine", size: int = 
     return model, v
 
 
-def one_by_one(steps, h, compute_dtype):
-    """A strategy: everything is stored, and each step folded by itself, as the steps are that are run again."""
+def store_in_groups(steps, h, compute_dtype):
+    """A strategy: everything is stored, and kernels are folded in groups, as those of the steps are that run again."""
     ladj = 0
-    for step in steps:
-        h, part = FoldedSteps([step], h.shape[-2:], compute_dtype).forward(h)
+    for start in range(0, len(steps), memory.GROUP):
+        h, part = FoldedSteps(steps[start : start + memory.GROUP], h.shape[-2:], compute_dtype).forward(h)
         ladj = ladj + part
     return h, ladj
 
@@ -57,7 +57,9 @@ def gradient(model: Glow, v: torch.Tensor, mode: str) -> torch.Tensor:
         (torch.float32, torch.bfloat16, 0.03),
     ],
 )
-def test_gradients_of_all_modes_agree(coupling, dtype, compute, largest):
+@pytest.mark.parametrize("group", [1, 3])  # of 4 steps
+def test_gradients_of_all_modes_agree(coupling, dtype, compute, largest, group, monkeypatch):
+    monkeypatch.setattr(memory, "GROUP", group)
     model, v = glow(coupling=coupling)
     model, v = model.to(dtype), v.to(dtype)
     with model.computing_in(compute):
@@ -66,7 +68,7 @@ def test_gradients_of_all_modes_agree(coupling, dtype, compute, largest):
         assert (others - stored).norm() / stored.norm() < largest
     assert not torch.equal(inverted, stored)  # or nothing was inverted
     for level in model.levels:
-        level.strategy = one_by_one
+        level.strategy = store_in_groups
     v.requires_grad_()
     with model.computing_in(compute):
         gradients = torch.autograd.grad(loss_of(model, v), (v, *model.parameters()))
