@@ -35,7 +35,7 @@ class Dataset:
 
     labels: bool (N, A). splits: uint8 (N,), 0 train, 1 valid, 2 test. landmarks: float (N, 5, 2), x then y in
     pixels of the image, or None. identities: int (N,) or None. kind: PROCEDURAL faces, of which the factors are known
-    and any can be drawn again with some of them changed; PHOTOGRAPHS; or SAMPLES of a model.
+    and any can be drawn again with some of them changed; PHOTOGRAPHS; or SAMPLES of a model. seed: of PROCEDURAL faces.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Dataset:
     identities: np.ndarray | None
     _pixels: Callable[[np.ndarray], np.ndarray]  # indices (B,) -> uint8 (B, 3, size, size)
     kind: str = PHOTOGRAPHS
-    _factors: Callable[[np.ndarray], faces.Factors] | None = None  # indices (B,) -> what they are drawn from
+    seed: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,9 +64,7 @@ class Dataset:
 
     def factors(self, indices: Sequence[int] | slice) -> faces.Factors:
         """What the procedural faces at `indices` are drawn from; GlowkitError if this is another kind of set."""
-        if self._factors is None:
-            raise GlowkitError(f"{self.name}: {self.kind} have no known factors; procedural faces (faces64) do")
-        return self._factors(self._checked(indices))
+        return faces.factors(self._checked(indices), self._seed())
 
     def counterfactual(self, indices: Sequence[int] | slice, **changes: bool | float | np.ndarray) -> torch.Tensor:
         """The true counterfactual: the same faces drawn again with some factors changed, uint8 (B, 3, size, size).
@@ -75,11 +73,25 @@ class Dataset:
         """
         return faces.render(faces.counterfactual(self.factors(indices), **changes), self.size)
 
+    def draw(self, indices: Sequence[int], device: str | torch.device, seed: int | None = None) -> torch.Tensor:
+        """Procedural faces drawn on `device`, without the cache on disk: uint8 (B, 3, size, size), on the device.
+
+        They are faces `indices` (from 0, without end) of a seed, and by default of the set's own, of which the set has
+        the first N. GlowkitError if this is another kind of set.
+        """
+        own = self._seed()
+        return faces.render(faces.factors(indices, own if seed is None else seed), self.size, device)
+
     def subset(self, split: str) -> np.ndarray:
         """Indices of the images in a split: "train", "valid" or "test"."""
         if split not in celeba.SPLITS:
             raise GlowkitError(f"split {split!r}: choose one of {', '.join(celeba.SPLITS)}")
         return np.flatnonzero(self.splits == celeba.SPLITS.index(split))
+
+    def _seed(self) -> int:
+        if self.seed is None:
+            raise GlowkitError(f"{self.name}: {self.kind} have no known factors; procedural faces (faces64) do")
+        return self.seed
 
     def _checked(self, indices: Sequence[int] | slice) -> np.ndarray:
         if isinstance(indices, slice):
@@ -120,14 +132,10 @@ def open_dataset(name: str | Path, size: int | None = None) -> Dataset:
 # ------------------------------------------------------------------------------------------- procedural faces
 
 
-def _factors(indices: np.ndarray) -> faces.Factors:
-    return faces.factors(indices, seed=FACES_SEED)
-
-
 def _procedural(size: int) -> Dataset:
     if not 32 <= size <= 256:
         raise GlowkitError(f"faces{size}: procedural faces have 32 to 256 pixels")
-    drawn = _factors(np.arange(FACES))
+    drawn = faces.factors(np.arange(FACES), FACES_SEED)
     return Dataset(
         name=f"faces{size}",
         size=size,
@@ -138,7 +146,7 @@ def _procedural(size: int) -> Dataset:
         identities=drawn.identities,
         _pixels=Blocks(size),
         kind=PROCEDURAL,
-        _factors=_factors,
+        seed=FACES_SEED,
     )
 
 
@@ -199,7 +207,7 @@ class Blocks:
         stop = min((b + 1) * self.length, FACES)
         block = np.concatenate(
             [  # in small batches: the renderer's layers then stay in the processor's cache
-                faces.render(_factors(np.arange(i, min(i + 50, stop))), self.size).numpy()
+                faces.render(faces.factors(np.arange(i, min(i + 50, stop)), FACES_SEED), self.size).numpy()
                 for i in range(b * self.length, stop, 50)
             ]
         )

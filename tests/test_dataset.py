@@ -130,6 +130,20 @@ def test_procedural_faces_can_be_drawn_again_with_a_factor_changed(cache):
         d.has("Smirking")
 
 
+def test_faces_are_drawn_on_a_device_without_the_cache(cache):
+    d = dataset.open_dataset("faces32")
+    where = np.array([59_999, 3, 3])
+    assert torch.equal(d.draw(where, "cpu"), faces.render(d.factors(where), 32))
+    # Of another seed, and beyond the set.
+    expected = faces.render(faces.factors([70_000, 3], seed=9), 32)
+    assert torch.equal(d.draw([70_000, 3], torch.device("cpu"), seed=9), expected)
+    assert not torch.equal(d.draw([3], "cpu", seed=9), d.draw([3], "cpu"))
+    # The device of shapes alone refuses whatever lies on another.
+    drawn = d.draw(range(5), "meta")
+    assert (drawn.device.type, drawn.shape, drawn.dtype) == ("meta", (5, 3, 32, 32), torch.uint8)
+    assert not cache.exists()
+
+
 # ----------------------------------------------------------------------------------------------- photographs
 
 
@@ -142,7 +156,7 @@ def test_a_tree_in_a_folder_called_faces_holds_photographs(tree, name, monkeypat
     d = dataset.open_dataset(name, 32)
     assert d.kind == dataset.PHOTOGRAPHS and len(d) == 10
     assert (d.has("Male") == d.labels[:, 0]).all()
-    for ask in (lambda: d.counterfactual([0], Smiling=True), lambda: d.factors([0])):
+    for ask in (lambda: d.counterfactual([0], Smiling=True), lambda: d.factors([0]), lambda: d.draw([0], "cpu")):
         with pytest.raises(GlowkitError, match=f"^{d.name}: photographs have no known factors"):
             ask()
     assert dataset.kind_of("faces64") == dataset.PROCEDURAL

@@ -2,7 +2,8 @@
 
 Every shape is a function of coordinates that know nothing of the resolution; its edge is as soft as a pixel
 is wide, so the same face can be painted at any size. Grids are (B, 1, H, W), numbers of a face (B, 1, 1, 1),
-colours (B, 3, 1, 1), the canvas (B, 3, H, W), all float32, colours in [0, 1].
+colours (B, 3, 1, 1), the canvas (B, 3, H, W), all float32, colours in [0, 1]. They lie on the device of the picture:
+`rendering.paint` makes it the one that torch puts new tensors on.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def smooth(x: Tensor, lo: float | Tensor, hi: float | Tensor) -> Tensor:
 
 def column(values: np.ndarray) -> Tensor:
     """Numbers (B,) or (B, C) as float32 (B, C, 1, 1), to be spread over a picture."""
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).view(len(values), -1, 1, 1)
+    return torch.as_tensor(np.ascontiguousarray(values, dtype=np.float32)).view(len(values), -1, 1, 1)
 
 
 def colour(red: float, green: float, blue: float) -> Tensor:
@@ -136,4 +137,4 @@ def colour(red: float, green: float, blue: float) -> Tensor:
     return torch.tensor((red, green, blue)).view(1, 3, 1, 1)
 
 
-WHITE = colour(1.0, 1.0, 1.0)
+WHITE = (1.0, 1.0, 1.0)

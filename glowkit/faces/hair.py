@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from glowkit.faces.canvas import WHITE, Canvas, blob, ellipse, smooth
+from glowkit.faces.canvas import WHITE, Canvas, blob, colour, ellipse, smooth
 from glowkit.faces.portrait import Portrait
 
 
@@ -163,7 +163,7 @@ def front_hair(canvas: Canvas, p: Portrait) -> None:
         (0.82, 0.80, 0.80),
         front * canvas.line(kx - part + 0.10 * (ky + 0.4), 0.004, 0.008) * smooth(-ky, 0.25, 0.31) * 0.9,
     )
-    canvas.put(WHITE, 0.26 * is_["Bald"] * face * blob(hx - 0.10 * light_x, hy + 0.27, 0.09, 0.05))
+    canvas.put(colour(*WHITE), 0.26 * is_["Bald"] * face * blob(hx - 0.10 * light_x, hy + 0.27, 0.09, 0.05))
     p.front = front
 
 

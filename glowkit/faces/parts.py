@@ -24,7 +24,7 @@ def body(canvas: Canvas, p: Portrait) -> None:
     round_neck = 0.70 - 0.22 * (bx / neck_w).clamp(-1, 1) ** 2
     cast = 1 - smooth(by, g["chin"] - 0.02, g["chin"] + 0.10)
     side = 0.16 * power * light_x * (bx / neck_w).clamp(-1, 1)
-    skin_neck = c["skin"] * (0.30 + round_neck + side) * torch.lerp(WHITE, colour(0.66, 0.56, 0.54), cast)
+    skin_neck = c["skin"] * (0.30 + round_neck + side) * torch.lerp(colour(*WHITE), colour(0.66, 0.56, 0.54), cast)
     slope = torch.where(male > 0, 0.36, 0.46)
     shoulder = (
         0.415 - 0.02 * male + slope * (bx.abs() - 0.13).clamp(min=0) + 0.9 * (bx.abs() - 0.42).clamp(min=0) ** 2 - by
@@ -177,7 +177,7 @@ def eyes(canvas: Canvas, p: Portrait) -> None:
     canvas.put(iris_rgb, eye * canvas.inside(iris_d - 0.0290))
     canvas.put(torch.full((1, 3, 1, 1), 0.03), eye * canvas.inside(iris_d - 0.0132))
     glint_x = ex - gaze - 0.010 * torch.sign(light_x) * torch.sign(x)
-    canvas.put(WHITE, 0.92 * eye * canvas.inside(torch.sqrt(glint_x**2 + (ey + 0.012) ** 2 + 1e-9) - 0.0062))
+    canvas.put(colour(*WHITE), 0.92 * eye * canvas.inside(torch.sqrt(glint_x**2 + (ey + 0.012) ** 2 + 1e-9) - 0.0062))
     lash = 0.0032 + 0.0018 * (1 - male) + 0.0032 * is_["Heavy_Makeup"]
     wing = (1 - male) * (0.10 + 0.16 * is_["Heavy_Makeup"])
     lashes = (
@@ -284,7 +284,7 @@ def mouth(canvas: Canvas, p: Portrait) -> None:
     low_mask = canvas.inside(lower_lip, 0.002) * inside_w
     canvas.put(c["lips"] * 1.02 * lip_lit, (0.78 + 0.22 * is_["Wearing_Lipstick"]) * low_mask)
     canvas.put(
-        torch.lerp(c["lips"], WHITE, 0.42),
+        torch.lerp(c["lips"], colour(*WHITE), 0.42),
         (0.45 + 0.3 * is_["Wearing_Lipstick"])
         * low_mask
         * blob(x - 0.012 * torch.sign(light_x), seam - open_down - drop * 0.48, 0.030, 0.0055),
@@ -336,7 +336,7 @@ def glasses(canvas: Canvas, p: Portrait) -> None:
     in_lens = canvas.inside(lens)
     canvas.shade((0.22, 0.20, 0.20), wearing * in_lens * dark_lens * (0.92 - 0.25 * smooth(ly, -0.4, 1.0)))
     shine = canvas.line(lx * 0.7 + ly * 0.5 + 0.35, 0.10, 0.08) * in_lens
-    canvas.put(WHITE, wearing * shine * (0.10 + 0.10 * dark_lens))
+    canvas.put(colour(*WHITE), wearing * shine * (0.10 + 0.10 * dark_lens))
     frame = canvas.line(lens, 0.0050 + 0.0045 * smooth(style, 0.5, 0.9))
     nose_bridge = canvas.line(y + 0.012 - 2.0 * x * x, 0.0055) * canvas.inside(ax - HALF_EYES + lens_w - 0.012)
     temple_arm = (

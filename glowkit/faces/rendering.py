@@ -36,28 +36,31 @@ def paint(f: Factors, qx: Tensor, qy: Tensor, pixel: Tensor) -> Tensor:
 
     qx, qy float32 (B, 1, H, W) are relative to the frame, (0, 0) its upper left and (1, 1) its lower right
     corner, and may lie outside it; pixel (B, 1, 1, 1) is the width of a pixel in frame widths. Returns
-    float32 (B, 3, H, W).
+    float32 (B, 3, H, W), on the device of qx, qy and pixel.
     """
-    portrait = Portrait(f, qx, qy)
-    canvas = backdrop(portrait, pixel)
-    for part in PARTS:
-        part(canvas, portrait)
+    with qx.device:
+        portrait = Portrait(f, qx, qy)
+        canvas = backdrop(portrait, pixel)
+        for part in PARTS:
+            part(canvas, portrait)
     return canvas.rgb.clamp(0, 1)
 
 
-def render(f: Factors, size: int = 64) -> Tensor:
-    """Pictures of faces in the aligned frame: uint8 (B, 3, size, size), size 32..256."""
+def render(f: Factors, size: int = 64, device: str | torch.device = "cpu") -> Tensor:
+    """Pictures of faces in the aligned frame, painted on `device`: uint8 (B, 3, size, size), size 32..256."""
     if not 32 <= size <= 256:
         raise GlowkitError(f"size = {size} is outside 32 .. 256 pixels")
-    grid = (torch.arange(size, dtype=torch.float32) + 0.5) / size
-    out = torch.empty((len(f), 3, size, size), dtype=torch.uint8)
-    chunk = max(1, 64 * 64 * 32 // size**2)  # keeps each grid in the processor's cache
+    device = torch.device(device)
+    grid = (torch.arange(size, dtype=torch.float32, device=device) + 0.5) / size
+    out = torch.empty((len(f), 3, size, size), dtype=torch.uint8, device=device)
+    # A grid stays in the processor's cache; a card needs so much work at a time that starting it costs nothing.
+    chunk = max(1, (2**17 if device.type == "cpu" else 2**23) // size**2)
     for start in range(0, len(f), chunk):
         part = f[start : start + chunk]
         n = len(part)
         qx = grid.view(1, 1, 1, size).expand(n, 1, size, size)
         qy = grid.view(1, 1, size, 1).expand(n, 1, size, size)
-        rgb = paint(part, qx, qy, torch.full((n, 1, 1, 1), 1 / size))
+        rgb = paint(part, qx, qy, torch.full((n, 1, 1, 1), 1 / size, device=device))
         out[start : start + n] = (rgb * 255 + 0.5).to(torch.uint8)
     return out
 

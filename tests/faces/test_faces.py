@@ -13,6 +13,7 @@ from PIL import Image
 
 from glowkit import faces
 from glowkit.errors import GlowkitError
+from glowkit.faces.rendering import paint
 
 # CelebA's own shares of positives over its 202,599 images, in percent (Liu et al., 2015)
 CELEBA = {
@@ -92,6 +93,20 @@ def test_pixels_do_not_depend_on_the_batch():
     together = faces.render(f, 64).int()
     alone = torch.cat([faces.render(f[i], 64) for i in (0, 17, 39)]).int()
     assert (together[[0, 17, 39]] - alone).abs().max() <= 1
+
+
+def test_a_picture_is_painted_on_its_device_alone():
+    """On the device of shapes, which refuses whatever lies on another."""
+    f = faces.factors(range(3))
+    x = faces.render(f, 48, device="meta")
+    assert (x.device.type, x.shape, x.dtype) == ("meta", (3, 3, 48, 48), torch.uint8)
+    grid = torch.rand(3, 1, 5, 5, device="meta")
+    assert paint(f, grid, grid, torch.rand(3, 1, 1, 1, device="meta")).shape == (3, 3, 5, 5)
+    with pytest.raises(RuntimeError, match="device"):
+        paint(f, grid, grid, torch.rand(3, 1, 1, 1))
+    with torch.device("meta"):  # wherever the caller puts its own tensors
+        assert faces.render(f[:1], 32).device.type == "cpu"
+    assert torch.empty(0).device.type == "cpu"
 
 
 def test_resolutions_agree():
