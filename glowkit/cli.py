@@ -54,6 +54,7 @@ MAX_PICTURE = 2**25  # pixels of a picture that is written
 
 MODEL = click.argument("model")  # everywhere a bundled name (faces64) or a folder; also an option of `edit`
 DATA = click.option("--data", help="faces64 or the path of a CelebA tree, instead of what the model was trained on.")
+DEVICE = click.option("--device", help="cpu, cuda, or cuda:1, say; by default a card where there is one.")
 KIND = click.option(
     "--images",
     type=click.Choice(["img_celeba", "img_align_celeba"]),
@@ -143,11 +144,13 @@ app.add_command(crop)  # `glowkit crop` is `glowkit celeba crop`: it is what the
 @click.option("--data", help="faces64 or the path of a CelebA tree, instead of the config's own.")
 @click.option("--out", type=Path, help="Folder of the run; by default runs/ and the config's name.")
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
-def train(config: Path, data: str | None, out: Path | None, resume: bool) -> None:
+@DEVICE
+def train(config: Path, data: str | None, out: Path | None, resume: bool, device: str | None) -> None:
     """Train the Glow that the file CONFIG (configs/faces64.toml, say) describes."""
-    from glowkit import training
+    from glowkit import devices, training
 
-    _say_once(training.train(config, data=data, out=out, resume=resume))
+    device = str(devices.choose(device))
+    _say_once(training.train(config, data=data, out=out, resume=resume, device=device))
 
 
 @app.command()
@@ -167,32 +170,35 @@ def publish(model: str, out: Path) -> None:
 @MODEL
 @DATA
 @click.option("--n", default=12_000, help="How many training images; where there are fewer, all.")
-def study(model: str, data: str | None, n: int) -> None:
+@DEVICE
+def study(model: str, data: str | None, n: int, device: str | None) -> None:
     """Encode a data set with MODEL and keep its statistics beside it. torchrun shares the work."""
     from glowkit import study
 
-    _say_once(study.write_study(model, data=data, n=_positive("--n", n)))
+    _say_once(study.write_study(model, data=data, n=_positive("--n", n), device=device))
 
 
 @app.command()
 @MODEL
 @DATA
-def judge(model: str, data: str | None) -> None:
+@DEVICE
+def judge(model: str, data: str | None, device: str | None) -> None:
     """Train the judge of edits on a data set's pixels and keep it beside MODEL."""
     from glowkit import judge
 
-    click.echo(judge.train_judge(model, data=data))
+    click.echo(judge.train_judge(model, data=data, device=device))
 
 
 @app.command(name="check")
 @MODEL
 @DATA
 @click.option("--n", default=100, help="How many held-out images.")
-def check_model(model: str, data: str | None, n: int) -> None:
+@DEVICE
+def check_model(model: str, data: str | None, n: int, device: str | None) -> None:
     """Round-trip certificate of MODEL, a bundled one or a folder: how exactly decode inverts encode."""
-    from glowkit import certificate, checkpoint, dataset
+    from glowkit import certificate, checkpoint, dataset, devices
 
-    flow = checkpoint.load(model)
+    flow = checkpoint.load(model, devices.choose(device))
     images = dataset.open_dataset(data or checkpoint.data_of(model), size=flow.config.image_size)
     held_out = images.subset("test")[: _positive("--n", n)]
     if not len(held_out):
@@ -211,8 +217,16 @@ def check_model(model: str, data: str | None, n: int) -> None:
 @click.option("--peer/--no-peer", default=True, help="Beside it the Glow of normflows, where it is installed.")
 @click.option("--out", type=Path, help="Folder to keep the trainings in; run again, they go on from there.")
 @click.option("--json", "file", type=Path, help="All the numbers, in this file.")
+@DEVICE
 def bench(
-    config: Path, data: str | None, steps: int | None, rounds: int, peer: bool, out: Path | None, file: Path | None
+    config: Path,
+    data: str | None,
+    steps: int | None,
+    rounds: int,
+    peer: bool,
+    out: Path | None,
+    file: Path | None,
+    device: str | None,
 ) -> None:
     """Time the Glow that the file CONFIG describes, and train it for its steps, beside the Glow of normflows."""
     from dataclasses import replace
@@ -225,7 +239,7 @@ def bench(
     plan = training.read_config(config)
     settings = replace(plan.training, steps=steps) if steps else plan.training
     plan = replace(plan, data=data or plan.data, training=settings)
-    result = compare.measure(plan, peer, rounds, out, tell=click.echo, train=steps != 0)
+    result = compare.measure(plan, peer, rounds, out, tell=click.echo, train=steps != 0, device=device)
     _write_numbers(file, result)
 
 
@@ -233,7 +247,8 @@ def bench(
 @click.argument("config", type=Path, default="configs/bench64.toml")
 @click.option("--rounds", type=click.IntRange(1, 10_000), default=5, help="How often to take each time.")
 @click.option("--json", "file", type=Path, help="All the numbers, in this file, and the picture beside it as .svg.")
-def cost(config: Path, rounds: int, file: Path | None) -> None:
+@DEVICE
+def cost(config: Path, rounds: int, file: Path | None, device: str | None) -> None:
     """Measure how the cost of a Glow grows with each side of its shape, about that of the file CONFIG."""
     from glowkit import training
     from glowkit.bench import scaling
@@ -241,7 +256,7 @@ def cost(config: Path, rounds: int, file: Path | None) -> None:
 
     if file:
         _check_folder(file)
-    result = scaling.measure(training.read_config(config), rounds, tell=click.echo)
+    result = scaling.measure(training.read_config(config), rounds, tell=click.echo, device=device)
     _write_numbers(file, result)
     if file:
         with replacing(file.with_suffix(".svg")) as temporary:
@@ -254,7 +269,8 @@ def cost(config: Path, rounds: int, file: Path | None) -> None:
 @click.option("--n", default=64, help="How many samples.")
 @click.option("--temperature", default=0.7, help="0 gives the mean face, 1 the model's own distribution.")
 @click.option("--seed", default=0, help="Another seed draws other samples.")
-def sample(model: str, out: Path, n: int, temperature: float, seed: int) -> None:
+@DEVICE
+def sample(model: str, out: Path, n: int, temperature: float, seed: int, device: str | None) -> None:
     """Draw samples from MODEL, a bundled one (faces64) or a folder, into one picture."""
     _check_picture(out)
     if not 0 <= temperature < float("inf"):
@@ -264,10 +280,10 @@ def sample(model: str, out: Path, n: int, temperature: float, seed: int) -> None
         raise GlowkitError(f"--seed {seed}: give a whole number of up to 64 bits")
     import torch
 
-    from glowkit import checkpoint
+    from glowkit import checkpoint, devices
 
-    generator = torch.Generator().manual_seed(seed)
-    flow = checkpoint.load(model)
+    generator = torch.Generator().manual_seed(seed)  # of the CPU: the same samples on any device
+    flow = checkpoint.load(model, devices.choose(device))
     most = MAX_PICTURE // flow.config.image_size**2
     if n > most:
         raise GlowkitError(f"--n {n}: a picture of {MAX_PICTURE:,} pixels has room for {most:,} samples")
@@ -287,21 +303,32 @@ def sample(model: str, out: Path, n: int, temperature: float, seed: int) -> None
     metavar="X1 Y1 X2 Y2",
     help="Middles of the left and right eye in IMAGE, in pixels; without, IMAGE has to be an aligned face.",
 )
-def edit(image: Path, attribute: str, alpha: float, out: Path, model: str, eyes: tuple[float, ...] | None) -> None:
+@DEVICE
+def edit(
+    image: Path,
+    attribute: str,
+    alpha: float,
+    out: Path,
+    model: str,
+    eyes: tuple[float, ...] | None,
+    device: str | None,
+) -> None:
     """Add an attribute to the face in IMAGE: a strip of five steps from its reconstruction to ALPHA."""
     _check_picture(out)
     if not abs(alpha) < float("inf"):
         raise GlowkitError(f"--alpha {alpha}: give a finite number, such as 1")
     import torch
 
-    from glowkit import celeba, checkpoint
+    from glowkit import celeba, checkpoint, devices
     from glowkit.study import open_study
 
     face = celeba.File(str(image)).upright()
     left, right = (eyes[:2], eyes[2:]) if eyes else celeba.frame_eyes(face.size)
-    glow, direction = checkpoint.load(model), torch.from_numpy(open_study(model).direction(attribute))
+    glow = checkpoint.load(model, devices.choose(device))
+    direction = torch.from_numpy(open_study(model).direction(attribute))
     x = celeba.crop(face, left, right, glow.config.image_size)
-    z = glow.encode(x[None], noise=torch.Generator().manual_seed(0))  # as in training: at bin centres an edit does less
+    # Noise as in training: at bin centres an edit does less.
+    z = glow.encode(x[None], noise=torch.Generator().manual_seed(0)).cpu()
     shares = torch.tensor([0, 0.25, 0.5, 0.75, 1])[:, None]
     _write_picture(out, glow.decode(z + alpha * shares * direction), columns=len(shares))
 

@@ -113,14 +113,16 @@ class ImageFlow(nn.Module, ABC):
     def bits_per_dim(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Bits per dimension (B,), with uniform noise: only then is it a bound on a code length (Theis et al. 2016).
 
-        Without a generator one seeded with 0 is used, so the figure is the same each time.
+        Without a generator one seeded with 0 is used, of the CPU, so the figure is the same each time and everywhere.
         """
-        generator = generator or torch.Generator(next(self.parameters()).device).manual_seed(0)
-        return -self.log_prob(x, noise=generator) / (self.dim * math.log(2))
+        return -self.log_prob(x, noise=generator or torch.Generator().manual_seed(0)) / (self.dim * math.log(2))
 
     def sample(self, n: int, temperature: float = 0.7, generator: torch.Generator | None = None) -> Tensor:
-        """n images (n, 3, S, S) float in [0, 1] from z ~ N(0, temperature^2 I)."""
-        device = next(self.parameters()).device
+        """n images (n, 3, S, S) float in [0, 1] from z ~ N(0, temperature^2 I).
+
+        z is drawn where the generator is: one of the CPU gives the same images on any device, up to rounding.
+        """
+        device = (generator or next(self.parameters())).device
         return self.decode(temperature * torch.randn(n, self.dim, generator=generator, device=device))
 
     @contextmanager

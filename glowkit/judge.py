@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from glowkit import checkpoint, fields
+from glowkit import checkpoint, devices, fields
 from glowkit.dataset import Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import alone_in
@@ -56,6 +56,7 @@ class Judge(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(B, 64): the last hidden layer, a description of the face in which distances mean something."""
+        x = x.to(self.head.weight.device)
         x = x / 255 if x.dtype == torch.uint8 else x.nan_to_num(0.0)
         if x.shape[-1] != 64:
             x = F.interpolate(x, size=(64, 64), mode="bilinear", antialias=True, align_corners=False)
@@ -75,18 +76,24 @@ class Judge(nn.Module):
             raise GlowkitError(f"attribute {attribute!r}: the judge knows {', '.join(self.attributes)}")
         seen = self(x)[:, self.attributes.index(attribute)] > 0.5
         if x.is_floating_point():
-            seen &= x.flatten(1).isfinite().all(1)
+            seen &= x.flatten(1).isfinite().all(1).to(seen.device)
         return seen.cpu().numpy()
 
 
 def train_judge(
-    name: str | Path, data: str | Path | None = None, n: int = 20_000, epochs: int = 8, seed: int = 0
+    name: str | Path,
+    data: str | Path | None = None,
+    n: int = 20_000,
+    epochs: int = 8,
+    seed: int = 0,
+    device: str | torch.device | None = None,
 ) -> Path:
     """Trains a judge on n training images of a data set; writes judge.safetensors to the model's folder.
 
     Training images are mirrored, blurred a little and made noisy at random; the last two since decoded pictures are.
+    `device`: see `devices.choose`.
     """
-    folder = checkpoint.folder_of(name)
+    device, folder = devices.choose(device), checkpoint.folder_of(name)
     with alone_in(folder):
         model, weights = checkpoint.load(folder), checkpoint.weights_hash(folder)
         dataset = open_dataset(str(data or checkpoint.data_of(folder)), size=model.config.image_size)
@@ -95,7 +102,7 @@ def train_judge(
             raise GlowkitError(f"{dataset.name}: no images in the test split, which a judge needs to be scored")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            judge = Judge(list(dataset.attributes))
+            judge = Judge(list(dataset.attributes)).to(device)
             _fit(judge, dataset, training, epochs)
         judge.eval()
         about = {
@@ -112,7 +119,8 @@ def train_judge(
 def _fit(judge: Judge, dataset: Dataset, indices: np.ndarray, epochs: int) -> None:
     if len(indices) < BATCH:
         raise GlowkitError(f"{dataset.name}: {len(indices)} training images, a judge needs {BATCH} at least")
-    labels = torch.from_numpy(np.asarray(dataset.labels, bool)[indices]).float()
+    device = judge.head.weight.device
+    labels = torch.from_numpy(np.asarray(dataset.labels, bool)[indices]).float().to(device)
     steps = epochs * (len(indices) // BATCH)
     optimiser = torch.optim.AdamW(judge.parameters(), 3e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
@@ -122,8 +130,8 @@ def _fit(judge: Judge, dataset: Dataset, indices: np.ndarray, epochs: int) -> No
             order = torch.randperm(len(indices))
             for k in range(len(indices) // BATCH):
                 where = order[k * BATCH : (k + 1) * BATCH]
-                x = _worn(dataset.images(indices[where.numpy()]).float() / 255)
-                loss = F.binary_cross_entropy_with_logits(judge.logits(x), labels[where])
+                x = _worn(dataset.images(indices[where.numpy()]).to(device).float() / 255)
+                loss = F.binary_cross_entropy_with_logits(judge.logits(x), labels[where.to(device)])
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -134,15 +142,19 @@ def _fit(judge: Judge, dataset: Dataset, indices: np.ndarray, epochs: int) -> No
 
 def _worn(x: Tensor) -> Tensor:
     """Half of the images mirrored, each blurred and made noisy by a random amount, as a decoded picture may be."""
-    x = torch.where(torch.rand(len(x), 1, 1, 1) < 0.5, x.flip(3), x)
+
+    def share() -> Tensor:
+        return torch.rand(len(x), 1, 1, 1, device=x.device)
+
+    x = torch.where(share() < 0.5, x.flip(3), x)
     blurred = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    x = torch.lerp(x, blurred, torch.rand(len(x), 1, 1, 1))
-    return (x + 0.04 * torch.rand(len(x), 1, 1, 1) * torch.randn(x.shape)).clamp(0, 1)
+    x = torch.lerp(x, blurred, share())
+    return (x + 0.04 * share() * torch.randn(x.shape, device=x.device)).clamp(0, 1)
 
 
 def _scores(judge: Judge, dataset: Dataset, indices: np.ndarray) -> dict[str, dict[str, float]]:
     truth = np.asarray(dataset.labels, bool)[indices]
-    p = torch.cat([judge(dataset.images(indices[i : i + 500])) for i in range(0, len(indices), 500)]).numpy()
+    p = torch.cat([judge(dataset.images(indices[i : i + 500])) for i in range(0, len(indices), 500)]).cpu().numpy()
     scores = {}
     for i, attribute in enumerate(judge.attributes):
         y, said = truth[:, i], p[:, i] > 0.5

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from glowkit import checkpoint, distributed, fields, randomness
+from glowkit import checkpoint, devices, distributed, fields, randomness
 from glowkit.checkpoint import Form
 from glowkit.dataset import Dataset, open_dataset
 from glowkit.errors import GlowkitError
@@ -117,17 +117,22 @@ class Study:
 
 @distributed.processes()
 def write_study(
-    name: str | Path, data: str | Path | None = None, n: int = 12_000, held_out: int = 2_000, seed: int = 0
+    name: str | Path,
+    data: str | Path | None = None,
+    n: int = 12_000,
+    held_out: int = 2_000,
+    seed: int = 0,
+    device: str | torch.device | None = None,
 ) -> Path:
     """Studies a model on `n` training and `held_out` test images of a data set; writes study.safetensors beside it.
 
     The data set is the one the model was trained on unless `data` names another. Under torchrun the processes share
-    the images, and the first writes.
+    the images, and the first writes. `device`: see `devices.choose`.
     """
-    folder = checkpoint.folder_of(name)
+    device, folder = devices.choose(device), checkpoint.folder_of(name)
     lead = distributed.rank() == 0
     with alone_in(folder) if lead else nullcontext():
-        model = checkpoint.load(folder, "cuda" if torch.cuda.is_available() else "cpu")
+        model = checkpoint.load(folder, device)
         weights = checkpoint.weights_hash(folder)
         data = str(data or checkpoint.data_of(folder))
         dataset = open_dataset(data, size=model.config.image_size)

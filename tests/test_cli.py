@@ -185,7 +185,7 @@ def test_publish_keeps_the_model_at_half_the_size(run, tmp_path, model):
 
 def test_sample_draws_what_the_model_does(run, tmp_path, model):
     out = tmp_path / "grid.png"
-    assert run("sample", model, "-o", out, "--n", 5, "--temperature", 0.6, "--seed", 3)[0] == 0
+    assert run("sample", model, "-o", out, "--n", 5, "--temperature", 0.6, "--seed", 3, "--device", "cpu")[0] == 0
     sheet = np.asarray(Image.open(out))
     assert sheet.shape == (3 * 32, 2 * 32, 3)
     x = glowkit.load(model).sample(5, temperature=0.6, generator=torch.Generator().manual_seed(3))
@@ -256,6 +256,24 @@ def test_edit_refuses_what_it_cannot_do(run, tmp_path, model, tree):
     refused(run("edit", image, "-a", "Smiling", "-o", out, "--model", model, *eyes), "two different points")
     refused(run("edit", image, "-a", "Smiling", "-o", out, "--model", tmp_path), str(tmp_path), "no model")
     assert not out.exists()
+
+
+@pytest.mark.parametrize("command", ["check", "sample", "edit", "judge", "study", "train", "bench", "cost"])
+def test_a_device_that_is_not_there_is_refused_before_any_work(run, tmp_path, monkeypatch, model, tree, command):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    before = {file: file.stat().st_mtime_ns for file in model.iterdir()}
+    config, out = tmp_path / "tiny.toml", tmp_path / "out"
+    config.write_text(CONFIG)
+    arguments = {
+        "sample": [model, "-o", out.with_suffix(".png")],
+        "edit": [tree / "img_align_celeba" / "000001.jpg", "-a", "Young", "-o", out.with_suffix(".png"), "--model", model],
+        "train": [config, "--data", tree, "--out", out],
+        "bench": [config, "--data", tree, "--out", out],
+        "cost": [config],
+    }.get(command, [model])
+    refused(run(command, *arguments, "--device", "cuda"), "--device cuda: this machine has no card", "for the CPU")
+    assert [file.name for file in tmp_path.iterdir()] == ["tiny.toml"]
+    assert {file: file.stat().st_mtime_ns for file in model.iterdir()} == before
 
 
 def test_faulty_data_and_models_are_told_in_a_line(run, tmp_path, model):

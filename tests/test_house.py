@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "glowkit"
 # From the bottom up: a module may import from its own line and from those before it.
 FLOORS = (
-    {"errors", "bundled", "randomness", "escaping", "precision"},
+    {"errors", "bundled", "randomness", "escaping", "precision", "devices"},
     {"files", "fields", "intervals", "jacobian"},
     {"layers", "kernels", "image_flow", "flow", "faces", "celeba"},
     {"memory", "distributed", "moments", "dataset", "checkpoint", "certificate"},

@@ -55,6 +55,18 @@ def test_images_and_densities_of_a_linear_flow():
         model.encode(x[..., :4], noise=BIN_CENTRES)
 
 
+def test_a_model_anywhere_takes_noise_of_the_cpu():
+    """On the device of shapes, which refuses whatever lies on another."""
+    model, x = Linear().to("meta"), toy_dataset().images(range(3))
+    generator = torch.Generator().manual_seed(0)
+    assert model.sample(2, generator=generator).device.type == "meta"
+    assert model.bits_per_dim(x).device.type == model.encode(x, noise=generator).device.type == "meta"
+    # All that was drawn was drawn by this generator.
+    expected = torch.Generator().manual_seed(0)
+    torch.randn(2, model.dim, generator=expected), torch.rand(x.shape, generator=expected)
+    assert torch.equal(generator.get_state(), expected.get_state())
+
+
 def test_a_linear_flow_is_studied():
     """All three passes, against everything at once in NumPy: z = W v, so class means are W times those of pixels."""
     model, data = Linear().float(), toy_dataset()

@@ -51,6 +51,13 @@ def test_it_sees_held_out_squares_and_its_scores_are_true(made):
     assert found(x).shape == (200, 2) and found.features(x[:5]).shape == (5, 64)
 
 
+def test_it_works_on_its_own_device_alone():
+    """On the device of shapes, which refuses whatever lies on another."""
+    elsewhere, x = judge.Judge(["Up", "Down"]).to("meta").eval(), torch.rand(3, 3, 32, 32)
+    assert elsewhere(x).device.type == elsewhere.features((255 * x).byte()).device.type == "meta"
+    assert judge._worn(x.to("meta")).device.type == "meta"
+
+
 def test_a_picture_that_exploded_has_no_attribute(made):
     found, data = made[0], toy_dataset()
     where = data.subset("test")[data.labels[data.subset("test"), 0]][:20]

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
-from glowkit import intervals
+from glowkit import devices, intervals
 from glowkit.bench.peer import INSTALL, Peer
 from glowkit.certificate import certify
 from glowkit.dataset import Dataset, open_dataset
@@ -66,13 +66,14 @@ def measure(
     out: Path | None = None,
     tell: Callable = print,
     train: bool = True,
+    device: str | torch.device | None = None,
 ) -> dict:
     """Speed and quality of a config's model and, unless `with_peer` is false, of the peer; returned as JSON has it.
 
     `tell` gets the tables as they are ready. Both models are trained for the steps of the config, unless `train` is
-    false: then there is no quality. `out`: see `quality`.
+    false: then there is no quality. `out`: see `quality`. `device`: see `devices.choose`.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = devices.choose(device)
     names = list(MODELS) if with_peer and find_spec("normflows") else ["glowkit"]
     result = {**conditions(device), "config": config.as_dict()}
     m, batch = config.model, config.training.batch

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from glowkit import memory
+from glowkit import devices, memory
 from glowkit.bench import compare
 from glowkit.book import figures
 from glowkit.dataset import Dataset
@@ -45,13 +45,14 @@ LABELS = {"image_size": "image size", "steps": "steps of flow K", "width": "widt
 WORKS = {"training step": 3, "encode": 1}
 
 
-def measure(config: Config, rounds: int = 5, tell: Callable = print) -> dict:
+def measure(config: Config, rounds: int = 5, tell: Callable = print, device: str | torch.device | None = None) -> dict:
     """Times, memory and operations of shapes around that of a config, returned as JSON has it; `tell` gets the tables.
 
     Seconds (rounds,) are for one image, but for a study for all of its images; peak memory is in bytes beyond what was
     allocated before, gradients included; flops are those of the forward pass of one image; matrix_peak is in FLOP/s.
+    `device`: see `devices.choose`.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = devices.choose(device)
     # The learning rates of a run's beginning, and every activation kept.
     config = replace(config, training=replace(config.training, steps=10_000, memory="store"))
     dtypes = {"training step": compute_dtype(device) or torch.float32, "encode": torch.float32}
