@@ -262,11 +262,11 @@ def test_edit_refuses_what_it_cannot_do(run, tmp_path, model, tree):
 def test_a_device_that_is_not_there_is_refused_before_any_work(run, tmp_path, monkeypatch, model, tree, command):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     before = {file: file.stat().st_mtime_ns for file in model.iterdir()}
-    config, out = tmp_path / "tiny.toml", tmp_path / "out"
+    config, out, picture = tmp_path / "tiny.toml", tmp_path / "out", tmp_path / "out.png"
     config.write_text(CONFIG)
     arguments = {
-        "sample": [model, "-o", out.with_suffix(".png")],
-        "edit": [tree / "img_align_celeba" / "000001.jpg", "-a", "Young", "-o", out.with_suffix(".png"), "--model", model],
+        "sample": [model, "-o", picture],
+        "edit": [tree / "img_align_celeba" / "000001.jpg", "-a", "Young", "-o", picture, "--model", model],
         "train": [config, "--data", tree, "--out", out],
         "bench": [config, "--data", tree, "--out", out],
         "cost": [config],

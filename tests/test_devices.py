@@ -33,7 +33,9 @@ def test_a_card_that_is_not_there_is_refused(cards):
             devices.choose(name)
 
 
-@pytest.mark.parametrize("name", ["", "gpu", "meta", "mps", "CPU", "cpu:1", "cuda:", "cuda:01", "cuda:-1", "cuda\n", "0"])
+@pytest.mark.parametrize(
+    "name", ["", "gpu", "meta", "mps", "CPU", "cpu:1", "cuda:", "cuda:01", "cuda:-1", "cuda\n", "0"]
+)
 def test_any_other_name_is_refused(cards, name):
     with pytest.raises(GlowkitError, match="^--device '.*': give cpu, cuda, or cuda:1"):
         devices.choose(name)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from glowkit import intervals
+from glowkit import intervals, memory
 from glowkit.bench import compare, scaling
 from glowkit.cli import app
 from glowkit.flow import GlowConfig
@@ -38,6 +38,7 @@ def tiny(tmp_path_factory) -> tuple[Path, dict, str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scaling, "FACTORS", dict.fromkeys(scaling.FACTORS, (1, 2)))
         patch.setattr(scaling, "DEPTHS", (1, 4))
+        patch.setattr(memory, "GROUP", 2)  # no more than the steps of the shallower: a group's kernels are no depth
         patch.setattr(scaling, "COUNTS", (8, 16))
         patch.setattr(compare, "matrix_peak", lambda device, dtype: 1e9 if dtype == torch.float32 else 2e9)
         patch.setattr(sys, "argv", ["glowkit", "cost", "tiny.toml"])
