@@ -113,7 +113,7 @@ class Counting(TorchDispatchMode):
 
 
 def test_what_runs_again_takes_few_operations():
-    """On a card a small batch takes as long as starting them does. Folding each step by itself takes five times as many."""
+    """A card spends a small batch on starting them, and folding each step by itself takes five times as many."""
     model, v = glow(steps=16)
     count = {}
     for mode in memory.STRATEGIES:
