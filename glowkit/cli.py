@@ -144,13 +144,22 @@ app.add_command(crop)  # `glowkit crop` is `glowkit celeba crop`: it is what the
 @click.option("--data", help="faces64 or the path of a CelebA tree, instead of the config's own.")
 @click.option("--out", type=Path, help="Folder of the run; by default runs/ and the config's name.")
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
+@click.option("--minutes", type=float, help="As many steps as fit into this time, instead of the config's.")
+@click.option("--start", metavar="MODEL", help="Begin with the weights of a model of the same shape.")
 @DEVICE
-def train(config: Path, data: str | None, out: Path | None, resume: bool, device: str | None) -> None:
+def train(
+    config: Path,
+    data: str | None,
+    out: Path | None,
+    resume: bool,
+    minutes: float | None,
+    start: str | None,
+    device: str | None,
+) -> None:
     """Train the Glow that the file CONFIG (configs/faces64.toml, say) describes."""
-    from glowkit import devices, training
+    from glowkit import training
 
-    device = str(devices.choose(device))
-    _say_once(training.train(config, data=data, out=out, resume=resume, device=device))
+    _say_once(training.train(config, data, out, resume, device, minutes, start))
 
 
 @app.command()

@@ -1,7 +1,8 @@
 """A training run in its folder: a config, its images in the order of the seed, checkpoints, a log, and its resumption.
 
 `glowkit.trainer` takes the steps. The order of the images is a function of (seed, epoch), as everything random is, so a
-run that is resumed after any kill ends with the same weights.
+run that is resumed after any kill ends with the same weights. A run that diverges goes back to its last checkpoint and
+on at half the rate.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import tomllib
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +22,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from glowkit import bundled, checkpoint, distributed, fields, flow, randomness
-from glowkit.dataset import MEMORY_LIMIT, Dataset, open_dataset
+from glowkit import bundled, checkpoint, devices, distributed, fields, flow, randomness
+from glowkit.dataset import FACES, MEMORY_LIMIT, PROCEDURAL, Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import alone_in, naming, replacing
 from glowkit.flow import Glow, GlowConfig
 from glowkit.precision import compute_dtype
-from glowkit.trainer import MOST_STEPS, SETTINGS, Settings, Trainer
+from glowkit.trainer import MOST_STEPS, SETTINGS, Diverged, Settings, Trainer
 from glowkit.trainer import make_step as make_step  # for benchmarks, under the name of this module
 
 STATE, LOG = "state.safetensors", "log.jsonl"
@@ -34,16 +36,22 @@ STATE, LOG = "state.safetensors", "log.jsonl"
 # and how it is watched.
 MAY_CHANGE = ("steps", "learning_rate", "warmup", "clip", "memory", "log_every", "checkpoint_every", "held_out")
 SAMPLES = 16  # training images whose pixels tell a data set from others
+# Means over `log_every` steps differ by hundredths of a bit/dim in a healthy run. One that is so much above the lowest
+# so far has left the data, and what it learns from there on is the way back.
+JUMP = 1.0
+MOST_REWINDS = 10  # the rate is then a thousandth
 CONFIG = {"data": fields.Text(), "model": fields.Table(), "training": fields.Table()}
-# What a state says of itself: how the run was set, on what, and where its last steps were taken. States of earlier
-# versions lack the last two.
+# What a state says of itself: how the run was set; and, unless a benchmark wrote it, on what images, where its last
+# steps were taken, and what the guard has seen and done.
 ABOUT = {
-    "step": fields.Whole(1, MOST_STEPS),
+    "step": fields.Whole(0, MOST_STEPS),
     "config": fields.Table(),
     "data": fields.Table(),
     "machine": fields.Table(),
+    "guard": fields.Table(),
 }
 DATA = {"name": fields.Text(), "images": fields.Whole(1, 2**40), "sha256": fields.Text()}
+GUARD = {"slowed": fields.Real(0.5**MOST_REWINDS, 1), "lowest": fields.Real(-1e9, 1e9)}
 MACHINE = {
     "processes": fields.Whole(1, 2**20),
     "device": fields.Text(),
@@ -92,11 +100,20 @@ def read_config(path: str | Path) -> Config:
 
 
 def batch_indices(step: int, n: int, settings: Settings) -> Tensor:
-    """Positions (B,) in the training split of the images of a step; each epoch is a fresh permutation."""
+    """Positions (B,) in the training split of the images of a step; each epoch is a fresh permutation.
+
+    With `fresh`, numbers of faces that no data set holds, and each of them once.
+    """
+    if settings.fresh:
+        return FACES + step * settings.batch + torch.arange(settings.batch)
     per_epoch = n // settings.batch
     epoch, k = divmod(step, per_epoch)
-    order = torch.randperm(n, generator=randomness.stream(settings.seed, epoch))
-    return order[k * settings.batch : (k + 1) * settings.batch]
+    return _order(n, settings.seed, epoch)[k * settings.batch : (k + 1) * settings.batch]
+
+
+@lru_cache(maxsize=1)  # a step on a card takes less time than the permutation of all of CelebA
+def _order(n: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(n, generator=randomness.stream(seed, epoch))
 
 
 def load_images(dataset: Dataset, indices: np.ndarray, what: str) -> Tensor:
@@ -108,17 +125,28 @@ def load_images(dataset: Dataset, indices: np.ndarray, what: str) -> Tensor:
     return images
 
 
-def training_images(dataset: Dataset, indices: np.ndarray, device: torch.device) -> Callable[[Tensor], Tensor]:
+def training_images(
+    dataset: Dataset, indices: np.ndarray, device: torch.device, fresh: bool = False
+) -> Callable[[Tensor], Tensor]:
     """Positions (B,) in the training split -> images, uint8 (B, 3, H, W), on the device.
 
     They are held there where they take no more than a quarter of its memory (of a CPU, 4 GiB); else the data set is
-    asked for each batch, which takes no time where it is mapped from disk (`glowkit crop --packed`).
+    asked for each batch, which takes no time where it is mapped from disk (`glowkit crop --packed`). A card draws
+    procedural faces by itself. `fresh` faces are drawn for each batch; GlowkitError if the set is of another kind.
     """
-    limit = torch.cuda.mem_get_info(device)[1] // 4 if device.type == "cuda" else MEMORY_LIMIT
-    if len(indices) * 3 * dataset.size**2 > limit:
-        return lambda where: dataset.images(indices[where]).to(device)
-    held = load_images(dataset, indices, f"{dataset.name}: training images").to(device)
-    return lambda where: held[where.to(device)]
+    if fresh:
+        dataset.draw(np.arange(0), device)
+        return lambda where: dataset.draw(where.numpy(), device)
+    cuda = device.type == "cuda"
+    limit = torch.cuda.mem_get_info(device)[1] // 4 if cuda else MEMORY_LIMIT
+    drawn = cuda and dataset.kind == PROCEDURAL
+    if len(indices) * 3 * dataset.size**2 <= limit:
+        what = f"{dataset.name}: training images"
+        held = dataset.draw(indices, device) if drawn else load_images(dataset, indices, what).to(device)
+        return lambda where: held[where.to(device)]
+    if drawn:
+        return lambda where: dataset.draw(indices[where], device)
+    return lambda where: dataset.images(indices[where]).to(device)
 
 
 def initialise(model: Glow, images: Callable[[Tensor], Tensor], n: int, seed: int) -> None:
@@ -141,24 +169,36 @@ def train(
     data: str | Path | None = None,
     out: str | Path | None = None,
     resume: bool = False,
-    device: str | None = None,
+    device: str | torch.device | None = None,
+    minutes: float | None = None,
+    start: str | Path | None = None,
 ) -> Path:
     """Trains as a config file says and returns the run's folder; under torchrun, with all its processes.
 
     The folder (default runs/NAME) holds state.safetensors (to resume), log.jsonl (a line every `log_every` steps),
     and the averaged model as `glowkit.load` reads it, each replaced whole at every checkpoint. All processes must
-    see it, and the data.
+    see it, and the data. With `minutes`, the run takes as many steps as fit into them, the fall of the rate included,
+    instead of the config's. `start` is a model, bundled or in a folder, whose weights to begin with.
     """
+    began = time.perf_counter()
     config = config if isinstance(config, Config) else read_config(config)
-    settings, path = config.training, Path(out or Path("runs") / config.path.stem)
-    if (path / STATE).exists() and not resume:
+    path = Path(out or Path("runs") / config.path.stem)
+    resumed = (path / STATE).exists()
+    if resumed and not resume:
         raise GlowkitError(f"{path}: it holds a run already; continue it with --resume or give another --out")
+    if resumed and start:
+        raise GlowkitError(f"{path}: it goes on from its own checkpoint; leave out --start, or give another --out")
+    if minutes is not None:
+        if not 0 < minutes < float("inf"):
+            raise GlowkitError(f"--minutes {minutes:g}: give a number above 0")
+        config = replace(config, training=replace(config.training, steps=MOST_STEPS))  # until their pace is known
+    settings = config.training
     processes, lead = distributed.size(), distributed.rank() == 0
     if settings.batch % processes:
         raise GlowkitError(
             f"{config.path}: [training] batch = {settings.batch} cannot be shared equally by {processes} processes"
         )
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = devices.choose(device)
     config = replace(config, data=str(data or config.data))
     with alone_in(path) if lead else nullcontext():
         with distributed.local_leader_first():
@@ -168,19 +208,25 @@ def train(
                 raise GlowkitError(
                     f"{dataset.name}: {len(indices)} training images, fewer than a batch of {settings.batch}"
                 )
-            images = training_images(dataset, indices, device)
+            images = training_images(dataset, indices, device, settings.fresh)
             held_out = dataset.subset("valid")[: settings.held_out if lead else 0]
             held_out = load_images(dataset, held_out, "held-out images").to(device)
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             model = Glow(config.model).to(device)
-        resumed = (path / STATE).exists()
-        if lead and not resumed:
+        notes = []
+        if start:
+            notes = [f"begins with the weights of {start}"]
+            model.load_state_dict(_weights_of(start, config))
+        elif lead and not resumed:
             initialise(model, images, len(indices), settings.seed)
         trainer = Trainer(model, settings)
         run = Run(trainer, images, len(indices), held_out, path, config, fingerprint(dataset, indices, images))
-        notes = run.resume() if resumed else []
+        if minutes is not None:
+            run.ends = began + 60 * minutes
+        if resumed:
+            notes = run.resume()
         if lead:
             _truncate_log(path / LOG, trainer.step)
             precision = str(compute_dtype(device) or torch.float32).removeprefix("torch.")
@@ -189,12 +235,21 @@ def train(
                 f"{len(indices)} images, {processes} x {device.type}, coupling nets in {precision}"
             )
             for note in notes:
-                print(f"{path.name}: from step {trainer.step} on, {note}")
-                _log(path / LOG, {"step": trainer.step, "note": note})
+                run.note(note)
             if trainer.step == settings.steps:
                 print(f"{path.name}: its {settings.steps} steps are done, and its model is there")
         run.go_on()
     return path
+
+
+def _weights_of(start: str | Path, config: Config) -> dict[str, Tensor]:
+    """The weights of a model, if it has the shape that the config asks for."""
+    model = checkpoint.load(start)
+    found = model.config.as_dict() if isinstance(model, Glow) else {}
+    for name, wanted in config.model.as_dict().items():
+        if found.get(name) != wanted:
+            raise GlowkitError(f"{start}: its {name} is {found.get(name)}, and {config.path} asks for {wanted}")
+    return model.state_dict()
 
 
 def fingerprint(dataset: Dataset, indices: np.ndarray, images: Callable[[Tensor], Tensor]) -> dict:
@@ -207,7 +262,11 @@ def fingerprint(dataset: Dataset, indices: np.ndarray, images: Callable[[Tensor]
 
 @dataclass
 class Run:
-    """A run in its folder `path`: a trainer, `n` training images and where they come from, held-out ones (m, ...)."""
+    """A run in its folder `path`: a trainer, `n` training images and where they come from, held-out ones (m, ...).
+
+    `ends`: when it has to be done, on the clock of `time.perf_counter`; without, its steps are those of the config.
+    `lowest`: the lowest mean of bits/dim over `log_every` steps so far.
+    """
 
     trainer: Trainer
     images: Callable[[Tensor], Tensor]
@@ -216,52 +275,129 @@ class Run:
     path: Path
     config: Config
     data: dict
+    ends: float | None = None
+    lowest: float = field(default=float("inf"), init=False)
 
     def go_on(self) -> None:
-        """Train to the end, with a checkpoint now and then."""
-        trainer, settings, path = self.trainer, self.config.training, self.path
-        lead, losses, since = distributed.rank() == 0, [], time.perf_counter()
-        bar = tqdm(total=settings.steps, initial=trainer.step, unit="step", desc=path.name, disable=not lead)
+        """Train to the end, with a checkpoint now and then.
+
+        From a step that is not finite, or a jump of the loss, it goes back to the last checkpoint and on at half the
+        rate. Raises Diverged when that has not helped MOST_REWINDS times.
+        """
+        trainer, lead = self.trainer, distributed.rank() == 0
+        if lead and trainer.step < self.settings.steps and not (self.path / STATE).exists():
+            self.save_state()  # to go back to
+        began, first = time.perf_counter(), trainer.step
+        losses, since, told = [], began, trainer.device.type != "cuda"
+        bar = tqdm(total=self.settings.steps, initial=trainer.step, unit="step", desc=self.path.name, disable=not lead)
         try:
-            while trainer.step < settings.steps:
-                losses.append(trainer(self._batch()))
-                bar.update()
-                at_checkpoint = trainer.step % settings.checkpoint_every == 0 or trainer.step == settings.steps
-                if at_checkpoint:
-                    trainer.check(self._batch())
-                if trainer.step % settings.log_every == 0 or at_checkpoint:
-                    bits = torch.stack(losses).double().mean() / distributed.size()
-                    distributed.all_reduce_sum(bits)
-                    seconds = time.perf_counter() - since
-                    line = {
-                        "step": trainer.step,
-                        "bits_per_dim": float(bits),
-                        "images_per_s": round(len(losses) * settings.batch / seconds, 1),
-                        "seconds": round(seconds, 1),
-                    }
-                    if at_checkpoint and len(self.held_out):
-                        line["held_out_bits_per_dim"] = held_out_bits(trainer.average.module, self.held_out)
-                    if lead:
-                        _log(path / LOG, line)
-                    bar.set_postfix({k: f"{v:.3f}" for k, v in line.items() if k.endswith(("dim", "_s"))})
-                    losses, since = [], time.perf_counter()
-                if at_checkpoint and lead:
-                    self.save()
+            while trainer.step < self.settings.steps:
+                try:
+                    losses.append(trainer(self._batch()))
+                    if lead and not told:
+                        told = self.note(_how(trainer)) is None
+                    at_checkpoint = self._at_checkpoint()
+                    if at_checkpoint or trainer.step % self.settings.log_every == 0:
+                        line = {"step": trainer.step, "bits_per_dim": self._mean(losses)}
+                        if at_checkpoint:
+                            trainer.check(self._batch())
+                        seconds = time.perf_counter() - since
+                        line["images_per_s"] = round(len(losses) * self.settings.batch / seconds, 1)
+                        line["seconds"] = round(seconds, 1)
+                        if at_checkpoint and len(self.held_out):
+                            line["held_out_bits_per_dim"] = held_out_bits(trainer.average, self.held_out)
+                        if lead:
+                            _log(self.path / LOG, line)
+                            bar.set_postfix({k: f"{v:.3f}" for k, v in line.items() if k.endswith(("dim", "_s"))})
+                        losses, since = [], time.perf_counter()
+                        if at_checkpoint and lead:
+                            self.save()
+                        self._plan((time.perf_counter() - began) / (trainer.step - first))
+                except Diverged as error:
+                    self._rewind(error)
+                    began, first = time.perf_counter(), trainer.step
+                    losses, since = [], began
+                bar.total = self.settings.steps
+                bar.update(trainer.step - bar.n)
         except KeyboardInterrupt:
             raise GlowkitError(
-                f"{path}: stopped at step {trainer.step}; --resume goes on from its checkpoint"
+                f"{self.path}: stopped at step {trainer.step}; --resume goes on from its checkpoint"
             ) from None
         finally:
             bar.close()
 
+    @property
+    def settings(self) -> Settings:
+        return self.config.training
+
     def _batch(self) -> Tensor:
         """Of the step to come."""
-        return self.images(batch_indices(self.trainer.step, self.n, self.config.training))
+        return self.images(batch_indices(self.trainer.step, self.n, self.settings))
+
+    def _at_checkpoint(self) -> bool:
+        """Whether one is due, after this step; the last one is, when time is up."""
+        if self.ends is not None and time.perf_counter() >= self.ends and distributed.size() == 1:
+            self._set_steps(self.trainer.step)
+        return self.trainer.step % self.settings.checkpoint_every == 0 or self.trainer.step == self.settings.steps
+
+    def _mean(self, losses: list[Tensor]) -> float:
+        """Bits/dim over all processes; Diverged if they have jumped."""
+        found = torch.stack(losses).double()
+        found = torch.stack([found[0], found.mean()]) / distributed.size()
+        distributed.all_reduce_sum(found)
+        first, bits = found.tolist()
+        if self.lowest == float("inf"):  # what the model had before it learnt anything
+            self.lowest = first
+        if not bits <= self.lowest + JUMP:
+            raise Diverged(
+                f"step {self.trainer.step}: {bits:.3g} bits/dim after {self.lowest:.3g}; "
+                "lower training.learning_rate and go on from the last checkpoint with --resume"
+            )
+        self.lowest = min(self.lowest, bits)
+        return bits
+
+    def _rewind(self, error: Diverged) -> None:
+        """Back to the last checkpoint, and on at half the rate."""
+        trainer = self.trainer
+        slowed = trainer.slowed / 2
+        if slowed < 0.5**MOST_REWINDS:
+            raise error
+        tensors, about = read_state(self.path / STATE)
+        trainer.load_tensors(tensors, about["step"])
+        self._set_guard(about["guard"] | {"slowed": slowed})
+        if distributed.rank() == 0:
+            what, _, _ = str(error).partition(";")
+            self.note(f"{what}: back to step {trainer.step}, and on at {slowed:g} times the learning rate")
+
+    def _set_guard(self, guard: dict) -> None:
+        self.trainer.slowed, self.lowest = guard["slowed"], guard.get("lowest", float("inf"))
+
+    def _plan(self, seconds: float) -> None:
+        """With a time to end at: as many more steps as fit, of `seconds` each, but one at least, for the checkpoint."""
+        if self.ends is not None and self.trainer.step < self.settings.steps:
+            fit = torch.tensor((self.ends - time.perf_counter()) / seconds, device=self.trainer.device)
+            more = max(1, int(distributed.all_reduce_max(fit)))  # the same in all processes
+            self._set_steps(min(MOST_STEPS, self.trainer.step + more))
+
+    def _set_steps(self, steps: int) -> None:
+        training = replace(self.settings, steps=steps)
+        self.config, self.trainer.settings = replace(self.config, training=training), training
+
+    def note(self, text: str) -> None:
+        """A line on screen and in the log."""
+        tqdm.write(f"{self.path.name}, step {self.trainer.step}: {text}")
+        _log(self.path / LOG, {"step": self.trainer.step, "note": text})
 
     def save(self) -> None:
-        about = {"config": self.config.as_dict(), "data": self.data, "machine": self._machine()}
+        self.save_state()
+        checkpoint.save(self.trainer.average, self.path, self.config.data)
+
+    def save_state(self) -> None:
+        guard = {"slowed": self.trainer.slowed}
+        if self.lowest < float("inf"):
+            guard["lowest"] = self.lowest
+        about = {"config": self.config.as_dict(), "data": self.data, "machine": self._machine(), "guard": guard}
         save_state(self.trainer, self.path / STATE, about)
-        checkpoint.save(self.trainer.average.module, self.path, self.config.data)
 
     def resume(self) -> list[str]:
         """Go on from the folder's state; returns what is not as it was, a line each.
@@ -271,12 +407,13 @@ class Run:
         path, config = self.path / STATE, self.config
         tensors, about = read_state(path)
         try:
+            fields.check(about, ABOUT, "", required=ABOUT)
             fields.check(about["config"], CONFIG, "config.", required=CONFIG)
             fields.check(about["config"]["model"], flow.CONFIG, "config.model.", required=flow.CONFIG)
             fields.check(about["config"]["training"], SETTINGS, "config.training.", required=SETTINGS)
-            for name, kinds in (("data", DATA), ("machine", MACHINE)):
-                if name in about:
-                    fields.check(about[name], kinds, f"{name}.", required=kinds)
+            fields.check(about["data"], DATA, "data.", required=DATA)
+            fields.check(about["machine"], MACHINE, "machine.", required=MACHINE)
+            fields.check(about["guard"], GUARD, "guard.", required=("slowed",))
         except GlowkitError as error:
             raise GlowkitError(f"{path}: not the state of a training run ({error}); give another --out") from None
         saved, wanted = about["config"], config.as_dict()
@@ -284,7 +421,7 @@ class Run:
             (part, name, value, saved[part][name])
             for part in ("model", "training")
             for name, value in wanted[part].items()
-            if saved[part][name] != value
+            if saved[part][name] != value and not (self.ends is not None and name == "steps")
         ]
         for part, name, now, before in changes:
             if name not in MAY_CHANGE or part == "model":
@@ -298,29 +435,28 @@ class Run:
                 "give as many at least, or another --out"
             )
         notes = [f"{name} = {now}, before {before}" for _, name, now, before in changes]
-        notes += _off_schedule(Settings(**saved["training"]), config.training, about["step"])
-        notes += self._other_data(about.get("data"))
-        notes += self._other_machine(about.get("machine"))
+        if self.ends is None:
+            notes += _off_schedule(Settings(**saved["training"]), config.training, about["step"])
+        self._same_data(about["data"])
+        notes += self._other_machine(about["machine"])
         try:
             self.trainer.load_tensors(tensors, about["step"])
         except GlowkitError as error:
             raise GlowkitError(
                 f"{path}: not the state of this run ({error}); put a copy of it in its place, or give another --out"
             ) from None
+        self._set_guard(about["guard"])
         if distributed.rank() == 0:
             # The model may be missing, or older than the state: a kill can fall between the two.
-            checkpoint.save(self.trainer.average.module, self.path, config.data)
+            checkpoint.save(self.trainer.average, self.path, config.data)
         return notes
 
-    def _other_data(self, before: dict | None) -> list[str]:
-        if before is None:
-            return [f"images are those of {self.data['name']}: which they were before, the state does not say"]
+    def _same_data(self, before: dict) -> None:
         if any(before[key] != self.data[key] for key in ("images", "sha256")):
             raise GlowkitError(
                 f"{self.data['name']}: its {self.data['images']:,} training images are not the {before['images']:,} of "
                 f"{before['name']} that {self.path} was trained on; give those with --data, or another --out"
             )
-        return []
 
     def _machine(self) -> dict:
         """On which the last bits of the weights depend."""
@@ -331,15 +467,17 @@ class Run:
             "torch": torch.__version__,
         }
 
-    def _other_machine(self, before: dict | None) -> list[str]:
-        changed = [
-            f"{key} = {now}, before {before[key]}"
-            for key, now in self._machine().items()
-            if before and before[key] != now
-        ]
+    def _other_machine(self, before: dict) -> list[str]:
+        changed = [f"{key} = {now}, before {before[key]}" for key, now in self._machine().items() if before[key] != now]
         if not changed:
             return []
         return [f"{', '.join(changed)}: weights may differ in their last bits from those of a run that had no change"]
+
+
+def _how(trainer: Trainer) -> str:
+    if trainer.eager:
+        return f"steps are run kernel by kernel: {trainer.eager}"
+    return "each step is replayed as one CUDA graph"
 
 
 def _off_schedule(before: Settings, now: Settings, step: int) -> list[str]:
@@ -366,7 +504,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict]:
     """The tensors of a state, for `Trainer.load_tensors`, and what was said of it, with its "step"."""
     tensors, metadata = checkpoint.read_tensors(path)
     try:
-        about = checkpoint.read_about(metadata, "run", ABOUT, optional=("data", "machine"))
+        about = checkpoint.read_about(metadata, "run", ABOUT, optional=("data", "machine", "guard"))
     except GlowkitError as error:
         raise GlowkitError(f"{path}: not the state of a training run ({error}); give another --out") from None
     return tensors, about

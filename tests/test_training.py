@@ -1,5 +1,6 @@
 """Training: the loop against a plain one, exact resume after kill -9, the guard, and bad configs."""
 
+import copy
 import errno
 import json
 import math
@@ -17,8 +18,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from glowkit import checkpoint, memory, training
-from glowkit.dataset import Dataset
+from glowkit import checkpoint, faces, memory, training
+from glowkit import trainer as trainer_module
+from glowkit.dataset import Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import alone_in
 from glowkit.flow import Glow, GlowConfig
@@ -79,11 +81,11 @@ def test_the_average_is_the_exponential_moving_average_and_is_what_is_saved(toy,
         now = trainer.parameters[name].detach().clone()
         decay = min(0.9, (1 + k) / (10 + k))
         expected = now if expected is None else decay * expected + (1 - decay) * now
-    assert torch.allclose(trainer.average.module.get_parameter(name), expected, atol=1e-6)
+    assert torch.allclose(trainer.average.get_parameter(name), expected, atol=1e-6)
     out = training.train(training.Config(MODEL, training.Settings(**SETTINGS)), out=tmp_path / "run")
     state = tensors(out, training.STATE)
     saved = checkpoint.load(out).state_dict()
-    assert all(torch.equal(saved[key], state[f"average.module.{key}"]) for key in saved)
+    assert all(torch.equal(saved[key], state[f"average.{key}"]) for key in saved)
     assert not torch.equal(saved[name], state[f"model.{name}"])
 
 
@@ -329,17 +331,16 @@ NORM = "levels.0.steps.0.norm.bias"
             lambda t, a: t.update({f"optimiser.{NORM}.exp_avg": torch.zeros(10**6)}),
             r"exp_avg has the shape \(1000000,\)",
         ),
-        (lambda t, a: [t.pop(k) for k in list(t) if k.startswith("optimiser")], "exp_avg is missing"),
+        (lambda t, a: [t.pop(k) for k in list(t) if k.startswith("optimiser")], r"bias\.step is missing"),
         (lambda t, a: t[f"optimiser.{NORM}.exp_avg"].fill_(torch.nan), "exp_avg is not finite"),
         (lambda t, a: t[f"optimiser.{NORM}.exp_avg_sq"].fill_(-1), "exp_avg_sq must be nowhere negative"),
         (lambda t, a: t[f"optimiser.{NORM}.step"].fill_(7), "step must be 20"),
-        (lambda t, a: t["average.n_averaged"].zero_(), "n_averaged must be 20"),
         (
             lambda t, a: t.update({f"model.{NORM}": t[f"model.{NORM}"].double()}),
             "is of torch.float64, not torch.float32",
         ),
         (lambda t, a: t["model.levels.0.steps.0.conv.permutation"].zero_(), "permutation must be a permutation"),
-        (lambda t, a: t["average.module.levels.0.steps.0.conv.sign"].zero_(), r"sign must be \+1 or -1"),
+        (lambda t, a: t["average.levels.0.steps.0.conv.sign"].zero_(), r"sign must be \+1 or -1"),
         (lambda t, a: t.update({"model.more": torch.zeros(1)}), "'model.more' is none of its tensors"),
         (lambda t, a: a.update(step="20"), "step = '20': it must be a whole number"),
         (lambda t, a: a.update(step=-1), "step = -1: it must be a whole number"),
@@ -348,6 +349,8 @@ NORM = "levels.0.steps.0.norm.bias"
         (lambda t, a: a["config"]["training"].pop("batch"), "config.training.batch is missing"),
         (lambda t, a: a["config"].update(model=[]), "config.model = .*: it must be a table"),
         (lambda t, a: a.update(data={"name": "toy"}), "data.images is missing"),
+        (lambda t, a: a.pop("machine"), "machine is missing"),
+        (lambda t, a: a["guard"].update(slowed=2), r"guard\.slowed = 2: it must be a number"),
     ],
 )
 def test_a_damaged_state_is_told_in_a_line_and_kept(run, change, says):
@@ -393,13 +396,275 @@ def test_a_run_that_leaves_the_finite_keeps_its_last_checkpoint_and_goes_on_slow
     monkeypatch.setattr(training.Trainer, "__call__", step)
     training.train(config(steps=60, learning_rate=1e-4, clip=0.5), out=tmp_path / "run", resume=True)
     notes = [line for line in log_of(tmp_path / "run") if "note" in line]
+    rewinds, notes = notes[: training.MOST_REWINDS], notes[training.MOST_REWINDS :]
+    assert all(line["step"] == 20 and "back to step 20" in line["note"] for line in rewinds)
+    assert rewinds[2]["note"].endswith("and on at 0.125 times the learning rate")
     assert notes == [
         {"step": 20, "note": "learning_rate = 0.0001, before 0.001"},
         {"step": 20, "note": "clip = 0.5, before 1.0"},
     ]
     assert all(line["note"] in capsys.readouterr().out for line in notes[:1])
+    before = log_of(tmp_path / "run")
     training.train(config(steps=60, learning_rate=1e-4, clip=0.5), out=tmp_path / "run", resume=True)
-    assert len([line for line in log_of(tmp_path / "run") if "note" in line]) == 2
+    assert log_of(tmp_path / "run") == before
+
+
+RATE = 0.4  # at which the loss of the toy jumps
+
+
+def test_a_rate_that_diverges_is_halved_until_it_does_not(toy, tmp_path, monkeypatch):
+    wild = dict(learning_rate=RATE, warmup=5, clip=1e9)
+    with monkeypatch.context() as without_guard, pytest.raises(GlowkitError, match="--resume"):
+        without_guard.setattr(training, "MOST_REWINDS", 0)
+        training.train(config(**wild, steps=60), out=tmp_path / "stopped")
+    out = training.train(config(**wild, steps=60), out=tmp_path / "run")
+    log = log_of(out)
+    notes = [line["note"] for line in log if "note" in line]
+    assert 1 <= len(notes) <= 5
+    assert notes[0].startswith("step ") and notes[0].endswith("on at 0.5 times the learning rate")
+    held_out = [line["held_out_bits_per_dim"] for line in log if "held_out_bits_per_dim" in line]
+    assert len(held_out) == 3 and held_out[-1] == min(held_out) < 5
+    state, metadata = checkpoint.read_tensors(out / training.STATE)
+    about = json.loads(metadata["run"])
+    assert about["guard"]["slowed"] == 0.5 ** len(notes)
+    assert about["guard"]["lowest"] == min(line["bits_per_dim"] for line in log if "bits_per_dim" in line)
+
+
+def test_after_a_rewind_a_kill_and_a_resume_the_weights_are_the_same(toy, tmp_path, monkeypatch):
+    wild = config(learning_rate=RATE, warmup=5, clip=1e9, steps=60)
+    whole = training.train(wild, out=tmp_path / "whole")
+    save = training.Run.save
+
+    def save_and_stop(run):
+        save(run)
+        if run.trainer.step == 40:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(GlowkitError, match="stopped at step 40"):
+        patch.setattr(training.Run, "save", save_and_stop)
+        training.train(wild, out=tmp_path / "killed")
+    killed = training.train(wild, out=tmp_path / "killed", resume=True)
+    for file in (training.STATE, checkpoint.WEIGHTS):
+        assert (whole / file).read_bytes() == (killed / file).read_bytes()
+
+
+def test_an_invertible_convolution_takes_smaller_steps_the_more_channels_it_has():
+    torch.manual_seed(0)
+    model, x = Glow(MODEL), toy_dataset().images(range(16))
+    model.initialise(x)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    training.make_step(model, training.Settings(warmup=1, steps=100, clip=1e9))(x)
+    moved = {name: float((p.detach() - before[name]).abs().max()) for name, p in model.named_parameters()}
+    for level, channels in enumerate((12, 24)):  # the first step of Adam is as long as the rate, for every entry
+        of_step = f"levels.{level}.steps.0"
+        assert moved[f"{of_step}.conv.lu"] == pytest.approx(1e-3 / math.sqrt(channels), rel=1e-2)
+        assert moved[f"{of_step}.conv.log_s"] == pytest.approx(1e-3, rel=1e-2)
+        assert moved[f"{of_step}.coupling.net.conv3.weight"] == pytest.approx(1e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize("share", ["the rate as it is", "a share of it"])
+def test_a_deep_flow_learns_at_a_rate_at_which_its_convolutions_would_explode(share, monkeypatch):
+    """Without a guard, and with the shares of the rate, or with none."""
+    if share == "the rate as it is":
+        monkeypatch.setattr(trainer_module, "rate_share", lambda module: 1.0)
+    x = faces.render(faces.factors(np.arange(224), seed=0), 32)
+    x = torch.nn.functional.avg_pool2d(x.float(), 2).to(torch.uint8)
+    torch.manual_seed(0)
+    model = Glow(GlowConfig(16, 3, 16, 12, "additive", activation="capped"))
+    model.initialise(x, torch.Generator().manual_seed(0))
+    trainer = training.make_step(model, training.Settings(steps=10_000, warmup=10, learning_rate=0.01))
+    bits = [float(trainer(x[start : start + 16])) for start in (*range(0, 224, 16), *range(0, 112, 16))]
+    assert bits[0] < 4
+    if share == "the rate as it is":
+        assert max(bits) > 100
+    else:
+        assert max(bits) < 10 and np.mean(bits[-5:]) < bits[0]
+
+
+# ------------------------------------------------------------------------------------------------- graphs
+
+
+def test_a_frozen_step_changes_nothing_but_says_how_good_the_model_is():
+    """Such steps warm up a capture."""
+    torch.manual_seed(0)
+    model, x = Glow(MODEL), toy_dataset().images(range(16))
+    model.initialise(x)
+    trainer = training.make_step(model, training.Settings(warmup=1))
+    trainer(x)
+    before = {name: tensor.clone() for name, tensor in trainer.tensors().items()}
+    trainer.frozen.fill_(True)
+    bits = trainer._run(x)
+    trainer.frozen.fill_(False)
+    assert all(torch.equal(before[name], tensor) for name, tensor in trainer.tensors().items())
+    assert int(trainer.taken) == 1
+    assert torch.equal(bits, trainer(x))
+    assert not torch.equal(before[f"model.{NORM}"], trainer.tensors()[f"model.{NORM}"])
+
+
+class Replay:
+    """In the place of a CUDA graph: replayed, it takes the step again that it was made of, on what is in its tensors."""
+
+    def __init__(self, trainer: training.Trainer) -> None:
+        self.trainer = trainer
+
+    def replay(self) -> None:
+        self.trainer.bits.copy_(self.trainer._update())
+
+
+def replayed(x: torch.Tensor, settings: training.Settings) -> training.Trainer:
+    torch.manual_seed(0)
+    model = Glow(MODEL)
+    model.initialise(x)
+    trainer = training.make_step(model, settings)
+    trainer.v, trainer.bits = torch.zeros(x.shape), torch.zeros(())
+    trainer.graph = Replay(trainer)
+    return trainer
+
+
+def test_a_replayed_run_is_the_run_itself():
+    x, settings = toy_dataset().images(range(64)), training.Settings(warmup=5, log_every=3, flip=True)
+    torch.manual_seed(0)
+    model = Glow(MODEL)
+    model.initialise(x[:16])
+    one, other = training.make_step(model, settings), replayed(x[:16], settings)
+    for step in range(4):
+        batch = x[16 * step : 16 * step + 16]
+        assert torch.equal(one(batch), other(batch))
+    other.check(x[:16])
+    assert all(torch.equal(a, b) for a, b in zip(one.tensors().values(), other.tensors().values(), strict=True))
+    assert one.step == other.step == int(other.taken) == 4
+
+
+def test_a_replayed_run_that_is_lost_stops_where_it_was_lost():
+    x, log_every = toy_dataset().images(range(16)), 4
+    trainer = replayed(x, training.Settings(warmup=5, log_every=log_every))
+    for _ in range(log_every):
+        trainer(x)
+    before = {name: tensor.clone() for name, tensor in trainer.tensors().items()}
+    trainer(x)
+    good = {name: tensor.clone() for name, tensor in trainer.tensors().items()}
+    assert not torch.equal(before[f"model.{NORM}"], good[f"model.{NORM}"])
+    with torch.no_grad():
+        trainer.parameters["levels.1.steps.0.conv.log_s"][0] = 200.0
+    assert not trainer(x).isfinite()  # and nobody looks yet
+    trainer(x)
+    with pytest.raises(training.Diverged, match=r"step 5: .* first at levels\.1\.steps\.0"):
+        trainer(x)
+    assert trainer.step == 5
+    good["model.levels.1.steps.0.conv.log_s"][0] = 200.0
+    assert all(torch.equal(good[name], tensor) for name, tensor in trainer.tensors().items())
+
+
+def test_a_run_goes_back_into_the_tensors_that_a_graph_knows():
+    x = toy_dataset().images(range(16))
+    trainer = training.make_step(Glow(MODEL), training.Settings())
+    trainer(x)
+    kept = {name: tensor.clone() for name, tensor in trainer.tensors().items()}
+    where = {name: tensor.data_ptr() for name, tensor in trainer.tensors().items()}
+    for _ in range(2):
+        trainer(x)
+    trainer.load_tensors(kept, 1)
+    assert {name: tensor.data_ptr() for name, tensor in trainer.tensors().items()} == where
+    assert all(torch.equal(kept[name], tensor) for name, tensor in trainer.tensors().items())
+    assert trainer.step == int(trainer.taken) == 1
+
+
+@pytest.mark.parametrize(("device", "processes", "memory", "why"), [
+    ("cpu", 1, "store", "graphs are CUDA's"),
+    ("cuda", 1, "store", ""),
+    ("cuda:1", 1, "recompute", ""),
+    ("cuda", 4, "store", "4 processes"),
+    ("cuda", 1, "invert", "memory = 'invert'"),
+])  # fmt: skip
+def test_what_can_be_a_graph(device, processes, memory, why):
+    said = trainer_module.why_eager(torch.device(device), processes, memory)
+    assert why in said and bool(said) == bool(why)
+
+
+def test_what_cannot_be_captured_is_run_kernel_by_kernel_and_says_why(monkeypatch):
+    x = toy_dataset().images(range(16))
+    torch.manual_seed(0)
+    model = Glow(MODEL)
+    model.initialise(x)
+    trainer = training.make_step(model, training.Settings())
+    plain = training.make_step(copy.deepcopy(model), training.Settings())
+    trainer.eager = ""  # as on a card; here CUDA itself is what fails
+
+    def no_stream():
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setattr(torch.cuda, "Stream", no_stream)
+    assert torch.equal(trainer(x), plain(x))
+    assert trainer.eager == "a step could not be captured: operation not permitted when stream is capturing"
+    assert all(torch.equal(a, b) for a, b in zip(trainer.tensors().values(), plain.tensors().values(), strict=True))
+
+
+# --------------------------------------------------------------------------------------- minutes, start, fresh
+
+
+class Clock:
+    """A clock on which a step takes a second."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(training.time, "perf_counter", lambda: self.now)
+        step = training.Trainer.__call__
+
+        def slow(trainer, x):
+            self.now += 1
+            return step(trainer, x)
+
+        monkeypatch.setattr(training.Trainer, "__call__", slow)
+
+
+def test_a_run_fits_into_its_minutes_with_the_fall_of_the_rate(toy, tmp_path, monkeypatch):
+    clock, rates = Clock(monkeypatch), []
+    rate = training.Trainer.learning_rate
+    monkeypatch.setattr(training.Trainer, "learning_rate", lambda t: rates.append(rate(t)) or rates[-1])
+    out = training.train(config(checkpoint_every=1000), out=tmp_path / "run", minutes=2)
+    assert clock.now == pytest.approx(120, abs=2)
+    log = log_of(out)
+    assert log[-1]["step"] == int(clock.now) and "held_out_bits_per_dim" in log[-1]
+    assert max(rates) == 1e-3 and rates[60] == 1e-3 and rates[-2] < 1e-4  # the last is of a check
+    assert checkpoint.load(out).config == MODEL
+    about = json.loads(checkpoint.read_tensors(out / training.STATE)[1]["run"])
+    assert about["step"] == about["config"]["training"]["steps"] == log[-1]["step"]
+
+
+def test_minutes_may_end_in_the_middle_and_a_resumed_run_gets_new_ones(toy, tmp_path, monkeypatch):
+    clock = Clock(monkeypatch)
+    out = training.train(config(), out=tmp_path / "run", minutes=5.5 / 60)
+    assert log_of(out)[-1]["step"] == 6
+    training.train(config(), out=out, resume=True, minutes=0.5)
+    assert log_of(out)[-1]["step"] == pytest.approx(36, abs=1) and clock.now == pytest.approx(36, abs=1)
+    assert not [line for line in log_of(out) if "note" in line]
+    for minutes in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(GlowkitError, match="--minutes .*: give a number above 0"):
+            training.train(config(), out=tmp_path / "other", minutes=minutes)
+
+
+def test_training_goes_on_from_published_weights(toy, done, tmp_path):
+    out = training.train(config(steps=1, warmup=500), out=tmp_path / "run", start=done)
+    state, published = tensors(out, training.STATE), checkpoint.load(done).state_dict()
+    assert all(torch.allclose(state[f"model.{name}"], tensor, atol=1e-5) for name, tensor in published.items())
+    assert any("begins with the weights of" in line.get("note", "") for line in log_of(out))
+    with pytest.raises(GlowkitError, match="leave out --start"):
+        training.train(config(), out=out, resume=True, start=done)
+    other = replace(config(), model=replace(MODEL, width=10))
+    with pytest.raises(GlowkitError, match="its width is 12, and config.toml asks for 10"):
+        training.train(other, out=tmp_path / "other", start=done)
+    assert not (tmp_path / "other" / training.STATE).exists()
+
+
+def test_fresh_faces_are_new_in_every_step_and_in_no_data_set(monkeypatch):
+    settings = training.Settings(batch=6, fresh=True)
+    steps = [training.batch_indices(step, 50, settings) for step in range(20)]
+    assert torch.cat(steps).tolist() == list(range(60_000, 60_120))
+    data = open_dataset("faces32")
+    images = training.training_images(data, data.subset("train"), torch.device("cpu"), fresh=True)
+    assert torch.equal(images(steps[2]), faces.render(faces.factors(steps[2].numpy(), seed=0), 32))
+    with pytest.raises(GlowkitError, match="toy: photographs have no known factors"):
+        training.training_images(toy_dataset(), toy_dataset().subset("train"), torch.device("cpu"), fresh=True)
 
 
 def test_no_state_that_is_not_finite_is_written(run):
@@ -452,13 +717,6 @@ def test_another_machine_is_told(run):
     training.train(config(), out=run, resume=True)
     (note,) = [line["note"] for line in log_of(run) if "note" in line]
     assert note.startswith("threads = 1, before 7: weights may differ in their last bits")
-
-
-def test_a_state_without_data_and_machine_goes_on_and_says_so(run):
-    change_state(run, lambda t, a: [a.pop("data"), a.pop("machine")])
-    training.train(config(), out=run, resume=True)
-    (note,) = [line["note"] for line in log_of(run) if "note" in line]
-    assert "which they were before, the state does not say" in note
 
 
 @pytest.mark.parametrize("line", [b'{"step": 1', b"7", b"\xff", b'{"step": "x"}', b"[" * 100_000])

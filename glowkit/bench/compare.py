@@ -268,7 +268,7 @@ def quality(
         trainer = prepare(name, config, images)
         with alone_in(out) if out else nullcontext():
             _train(trainer, images, config, name, out)
-        model, draws = trainer.average.module, [torch.Generator(device).manual_seed(i) for i in range(NOISE_DRAWS)]
+        model, draws = trainer.average, [torch.Generator(device).manual_seed(i) for i in range(NOISE_DRAWS)]
         bits = torch.stack([model.bits_per_dim(held_out, noise) for noise in draws])
         results[name] = {
             "bits_per_dim": bits.double().mean(0).cpu().numpy(),
