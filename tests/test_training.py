@@ -502,7 +502,7 @@ def test_a_frozen_step_changes_nothing_but_says_how_good_the_model_is():
 
 
 class Replay:
-    """In the place of a CUDA graph: replayed, it takes the step again that it was made of, on what is in its tensors."""
+    """In the place of a CUDA graph: replayed, it takes its step again, on what is in its tensors now."""
 
     def __init__(self, trainer: training.Trainer) -> None:
         self.trainer = trainer
