@@ -1,14 +1,18 @@
 # make book   builds the book into _build/html
 # make test   checks the style and runs the tests
+# make gpu    asks a CUDA card whether it is exact and how fast, then trains TRAIN, all within MINUTES; results in OUT
 # make campaign   200 killed commands and 2,000 damaged files of each kind, which takes hours; N=200 for fewer files
 # All make a local .venv first (once, and again when the pins change). PYTHON=... names another Python >= 3.11.
 
 PYTHON ?= python3
 N ?= 2000
+MINUTES ?= 14
+TRAIN ?= configs/faces256.toml
+OUT ?= runs/card
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: book test campaign clean
+.PHONY: book test gpu campaign clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build -W -n --keep-going book/
@@ -17,6 +21,10 @@ test: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/python -m pytest
+
+gpu: $(READY)
+	$(BIN)/python -m pip install normflows==1.7.3
+	$(BIN)/glowkit card $(OUT) --minutes $(MINUTES) --train $(TRAIN)
 
 campaign: $(READY)
 	$(BIN)/python -m tests.campaigns.kills

@@ -273,6 +273,21 @@ def cost(config: Path, rounds: int, file: Path | None, device: str | None) -> No
 
 
 @app.command()
+@click.argument("out", type=Path)
+@click.option("--minutes", default=14.0, help="How long it may take in all.")
+@click.option("--train", "config", type=Path, help="A config to train in the time that the measurements leave.")
+@DEVICE
+def card(out: Path, minutes: float, config: Path | None, device: str | None) -> None:
+    """Ask a CUDA card all there is to ask in one go, numbers and model in the folder OUT: is it exact, is it fast?"""
+    from glowkit import devices, training
+    from glowkit.bench import card
+
+    if config:
+        training.read_config(config)  # or a slip would be found after minutes
+    card.measure(out, devices.choose(device), minutes, config, tell=click.echo)
+
+
+@app.command()
 @MODEL
 @click.option("--out", "-o", type=Path, required=True, help="The picture to write: grid.png, say.")
 @click.option("--n", default=64, help="How many samples.")

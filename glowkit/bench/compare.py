@@ -50,6 +50,7 @@ from glowkit.training import (
     make_step,
     read_state,
     save_state,
+    training_images,
 )
 
 MODELS = {"glowkit": Glow, "normflows": Peer}
@@ -74,7 +75,7 @@ def measure(
     false: then there is no quality. `out`: see `quality`. `device`: see `devices.choose`.
     """
     device = devices.choose(device)
-    names = list(MODELS) if with_peer and find_spec("normflows") else ["glowkit"]
+    names = contenders(with_peer)
     result = {**conditions(device), "config": config.as_dict()}
     m, batch = config.model, config.training.batch
     tell(f"{result['machine']}, {result['threads']} threads, torch {result['torch']}, {result['date']}")
@@ -91,6 +92,11 @@ def measure(
         result["quality"], result["difference"] = quality(config, names, device, out)
         tell(f"\n{quality_table(result['quality'], result['difference'])}")
     return json.loads(json.dumps(result, default=np.ndarray.tolist))
+
+
+def contenders(with_peer: bool) -> list[str]:
+    """Of MODELS, those to measure: the peer where it is wanted and installed."""
+    return list(MODELS) if with_peer and find_spec("normflows") else ["glowkit"]
 
 
 def conditions(device: torch.device) -> dict:
@@ -114,7 +120,7 @@ def speed(config: Config, names: list[str], device: torch.device, rounds: int = 
     the config's size, and with our coupling nets in less than float32; of `decode` for one face at eight alphas and for
     eight faces; and of the assembly of weights.
     """
-    images = _training_images(config, open_dataset(config.data, config.model.image_size), rounds).to(device)
+    images = _training_images(config, open_dataset(config.data, config.model.image_size), rounds, device)
     config = replace(config, training=replace(config.training, steps=10_000))  # the rates of a run's beginning
     steps = {name: prepare(name, config, images) for name in names}
     models = {name: step.model for name, step in steps.items()}
@@ -146,12 +152,11 @@ def speed(config: Config, names: list[str], device: torch.device, rounds: int = 
     for name, model in models.items():
         ours = name == "glowkit"
         dtype = fast if fast and ours else torch.float32
-        model.zero_grad()
         flops = 3 * forward_flops(model, x)  # the backward pass has two products for each of the forward pass
         results[name] |= {
             "parameters": sum(p.numel() for p in model.parameters()),
             "dtype": str(dtype).removeprefix("torch."),
-            "peak_memory": peak_memory(lambda step=steps[name]: step(x), device),
+            "peak_memory": step_memory(steps[name], x, device),
             "flops": flops,
             "matrix_peak": matrix_peak(device, dtype, tf32=not ours),
         }
@@ -228,6 +233,13 @@ def matrix_peak(device: torch.device, dtype: torch.dtype, tf32: bool = False) ->
     return 2 * n**3 / float(seconds.min())
 
 
+def step_memory(trainer: Trainer, x: Tensor, device: torch.device) -> int:
+    """`peak_memory` of a training step on x; of a step that is replayed, with all that its graph holds for good."""
+    trainer.graph = trainer.bits = trainer.v = None
+    trainer.model.zero_grad()
+    return peak_memory(lambda: trainer(x), device)
+
+
 def peak_memory(work: Callable, device: torch.device) -> int:
     """Bytes of tensors at the height of `work`, beyond what there was before."""
     if device.type == "cuda":
@@ -260,7 +272,7 @@ def quality(
     too, first less second: the mean over images and its interval, with people counted where they are known.
     """
     dataset = open_dataset(config.data, config.model.image_size)
-    images = _training_images(config, dataset, config.training.steps).to(device)
+    images = _training_images(config, dataset, config.training.steps, device)
     where = dataset.subset("valid")[: config.training.held_out]
     held_out = load_images(dataset, where, "held-out images").to(device)
     results: dict[str, dict] = {}
@@ -302,13 +314,13 @@ def _train(trainer: Trainer, images: Tensor, config: Config, name: str, out: Pat
             save_state(trainer, state, {"config": config.as_dict()})
 
 
-def _training_images(config: Config, dataset: Dataset, steps: int) -> Tensor:
+def _training_images(config: Config, dataset: Dataset, steps: int, device: torch.device) -> Tensor:
     """The training images of so many steps, all there are at most; a batch or more to initialise on."""
     batch = config.training.batch
     where = dataset.subset("train")[: max(256, steps * batch)]
     if len(where) < batch:
         raise GlowkitError(f"{dataset.name}: {len(where)} training images, fewer than a batch of {batch}")
-    return load_images(dataset, where, "training images")
+    return training_images(dataset, where, device)(torch.arange(len(where)))
 
 
 def prepare(name: str, config: Config, images: Tensor) -> Trainer:

@@ -98,11 +98,10 @@ def sweeps(config: Config, rounds: int, device: torch.device) -> dict[str, list[
         for shape, seconds in compare.in_turns(work, distinct, rounds, device).items():
             measured[shape]["seconds"][name] = seconds / shape.training.batch
     for shape, trainer in tqdm(trainers.items(), "peak memory", leave=False):
-        trainer.model.zero_grad()
         measured[shape] |= {
             "parameters": sum(p.numel() for p in trainer.parameters.values()),
             "flops": compare.forward_flops(trainer.model, images[shape]) / shape.training.batch,
-            "peak_memory": compare.peak_memory(lambda step=trainer, x=images[shape]: step(x), device),
+            "peak_memory": compare.step_memory(trainer, images[shape], device),
         }
     return {
         axis: [{"value": value, **measured[shape]} for value, shape in values.items()] for axis, values in axes.items()
@@ -114,12 +113,10 @@ def memory_of_depth(config: Config, device: torch.device) -> list[dict]:
     rows, x = [], _images(config, config.training.batch, device)
     for steps, shape in tqdm(shapes(config, "steps", DEPTHS).items(), "memory by depth", leave=False):
         trainer = compare.prepare("glowkit", shape, x)
-        trainer(x)  # which makes the optimiser's state
         peak = {}
         for mode in memory.STRATEGIES:
             memory.set_strategy(trainer.model, mode)
-            trainer.model.zero_grad()
-            peak[mode] = compare.peak_memory(lambda step=trainer: step(x), device)
+            peak[mode] = compare.step_memory(trainer, x, device)
         rows.append({"steps": steps, "parameters": sum(p.numel() for p in trainer.parameters.values()), "peak": peak})
     return rows
 
