@@ -83,7 +83,7 @@ def _variance(parts: np.ndarray) -> float:
     return float((parts**2).sum()) * len(parts) / (len(parts) - 1)
 
 
-def _binormal_variance(area: float, positives: int, negatives: int) -> float:
+def _binormal_variance(area: float, positives: float, negatives: float) -> float:
     """Variance of an AUC from the scores of two normal classes of equal spread (Hanley and McNeil 1982, eq. 1)."""
     a = special.ndtri(area)
     # Chance that one positive outscores two negatives, or two positives one negative: a correlation of 1/2.
@@ -101,17 +101,20 @@ def auc(scores, labels, groups=None, level: float = 0.95) -> Estimate:
     not overlap the open end is the exact binomial bound of as many independent pairs, all won (or all lost), as the
     smaller class has people.
     """
-    area, parts = _placements(scores, labels)
+    area, single = _placements(scores, labels)
     labels = np.asarray(labels).astype(bool)
     people = np.arange(len(labels)) if groups is None else np.asarray(groups)
-    parts = group_sums(parts, groups)
+    parts = group_sums(single, groups)
     if len(parts) < 2:
         return Estimate(area, (0.0, 1.0), len(parts))
-    with_it, without = len(np.unique(people[labels])), len(np.unique(people[~labels]))
-    smaller = min(with_it, without)
     if area in (0.0, 1.0):
+        smaller = min(len(np.unique(people[labels])), len(np.unique(people[~labels])))
         open_end = ((1 - level) / 2) ** (1 / smaller)
         return Estimate(area, (open_end, 1.0) if area == 1.0 else (0.0, 1 - open_end), len(parts))
+    # Images of one person count for one (or for all of them) as far as they agree (or not).
+    alike = min(len(labels) / len(parts), max(1.0, float((parts**2).sum() / (single**2).sum())))
+    with_it, without = labels.sum() / alike, (~labels).sum() / alike
+    smaller = min(with_it, without)
     seen = _variance(parts) / _binormal_variance(area, with_it, without)
     error = np.sqrt(((smaller - 1) * seen + 10) / (smaller + 9))
     t = float(stats.t.ppf(0.5 + level / 2, degrees_of_freedom(parts)))

@@ -147,8 +147,8 @@ def paired_difference(first, second, groups=None, level: float = 0.95) -> Estima
     sums, sizes = group_sums(gains, groups), group_sums(np.ones(len(gains)), groups)
     if len(sums) < 2:
         return Estimate(float(gains.mean()), (-1.0, 1.0), len(sums))
-    parts = np.append(sums, [sizes.mean(), -sizes.mean()])
-    sizes = np.append(sizes, [sizes.mean()] * 2)
+    more = _images_of_one_more(gains, sums)
+    parts, sizes = np.append(sums, [more, -more]), np.append(sizes, [more, more])
     centre = parts.sum() / sizes.sum()
     margin = _margin(parts - centre * sizes, level) / sizes.sum()
     return Estimate(float(gains.mean()), (max(-1.0, centre - margin), min(1.0, centre + margin)), len(sums))
@@ -163,8 +163,8 @@ def paired_ratio(first, second, groups=None, level: float = 0.95) -> Estimate:
     first, second = np.asarray(first, bool).astype(float), np.asarray(second, bool).astype(float)
     if not second.any():
         raise GlowkitError(f"paired_ratio: none of {len(second)} is true in the second, want at least one to divide by")
-    a, b, sizes = (group_sums(values, groups) for values in (first, second, np.ones(len(first))))
-    people, more = len(a), sizes.mean()
+    a, b = (group_sums(values, groups) for values in (first, second))
+    people, more = len(a), _images_of_one_more(first - second, a - b)
     if people < 2:
         raise GlowkitError(f"paired_ratio: all {len(first)} values are of one group; want at least two groups")
     a, b = np.append(a, [more, 0]), np.append(b, [0, more])
@@ -172,6 +172,15 @@ def paired_ratio(first, second, groups=None, level: float = 0.95) -> Estimate:
     margin = _margin(a / a.sum() - b / b.sum(), level)
     ratio = float(first.mean() / second.mean())
     return Estimate(ratio, (min(ratio, math.exp(centre - margin)), max(ratio, math.exp(centre + margin))), people)
+
+
+def _images_of_one_more(values: np.ndarray, sums: np.ndarray) -> float:
+    """How many independent images one more person would count for, by how far those of each of the people (G,) agree.
+
+    The design effect of values (n,) with these sums: 1 if images are independent, all of a person's if they agree.
+    """
+    most = len(values) / len(sums)
+    return min(most, max(1.0, float((sums**2).sum() / (values**2).sum()))) if values.any() else most
 
 
 def share_difference(first: Estimate, second: Estimate) -> Estimate:
