@@ -15,7 +15,7 @@ from sklearn.svm import SVC
 
 from glowkit.errors import GlowkitError
 from glowkit.gaussianity import project
-from glowkit.intervals import Estimate, bootstrap, degrees_of_freedom, group_sums, wilson
+from glowkit.intervals import Estimate, bootstrap, degrees_of_freedom, design_effect, group_sums, wilson
 
 __all__ = [
     "Estimate",
@@ -111,8 +111,7 @@ def auc(scores, labels, groups=None, level: float = 0.95) -> Estimate:
         smaller = min(len(np.unique(people[labels])), len(np.unique(people[~labels])))
         open_end = ((1 - level) / 2) ** (1 / smaller)
         return Estimate(area, (open_end, 1.0) if area == 1.0 else (0.0, 1 - open_end), len(parts))
-    # Images of one person count for one (or for all of them) as far as they agree (or not).
-    alike = min(len(labels) / len(parts), max(1.0, float((parts**2).sum() / (single**2).sum())))
+    alike = design_effect(single, parts)
     with_it, without = labels.sum() / alike, (~labels).sum() / alike
     smaller = min(with_it, without)
     seen = _variance(parts) / _binormal_variance(area, with_it, without)

@@ -140,14 +140,15 @@ def share(hits, groups=None, level: float = 0.95) -> Estimate:
 def paired_difference(first, second, groups=None, level: float = 0.95) -> Estimate:
     """The share of true values in first (n,) less that in second (n,), of the same images; `groups` (n,) as in `mean`.
 
-    As the mean of their differences, had two more people been seen, one with a difference of 1 and one of -1: so
-    that images that all agree are not taken for certainty (Bonett and Price 2012). Of a single group it is [-1, 1].
+    As the mean of their differences, had two more people been seen (as many images of each as count for one), with
+    differences of 1 and of -1: so that images that all agree are not taken for certainty (Bonett and Price 2012). Of a
+    single group it is [-1, 1].
     """
     gains = np.asarray(first, bool).astype(float) - np.asarray(second, bool)
     sums, sizes = group_sums(gains, groups), group_sums(np.ones(len(gains)), groups)
     if len(sums) < 2:
         return Estimate(float(gains.mean()), (-1.0, 1.0), len(sums))
-    more = _images_of_one_more(gains, sums)
+    more = design_effect(gains, sums)
     parts, sizes = np.append(sums, [more, -more]), np.append(sizes, [more, more])
     centre = parts.sum() / sizes.sum()
     margin = _margin(parts - centre * sizes, level) / sizes.sum()
@@ -164,7 +165,7 @@ def paired_ratio(first, second, groups=None, level: float = 0.95) -> Estimate:
     if not second.any():
         raise GlowkitError(f"paired_ratio: none of {len(second)} is true in the second, want at least one to divide by")
     a, b = (group_sums(values, groups) for values in (first, second))
-    people, more = len(a), _images_of_one_more(first - second, a - b)
+    people, more = len(a), design_effect(first - second, a - b)
     if people < 2:
         raise GlowkitError(f"paired_ratio: all {len(first)} values are of one group; want at least two groups")
     a, b = np.append(a, [more, 0]), np.append(b, [0, more])
@@ -172,15 +173,6 @@ def paired_ratio(first, second, groups=None, level: float = 0.95) -> Estimate:
     margin = _margin(a / a.sum() - b / b.sum(), level)
     ratio = float(first.mean() / second.mean())
     return Estimate(ratio, (min(ratio, math.exp(centre - margin)), max(ratio, math.exp(centre + margin))), people)
-
-
-def _images_of_one_more(values: np.ndarray, sums: np.ndarray) -> float:
-    """How many independent images one more person would count for, by how far those of each of the people (G,) agree.
-
-    The design effect of values (n,) with these sums: 1 if images are independent, all of a person's if they agree.
-    """
-    most = len(values) / len(sums)
-    return min(most, max(1.0, float((sums**2).sum() / (values**2).sum()))) if values.any() else most
 
 
 def share_difference(first: Estimate, second: Estimate) -> Estimate:
@@ -251,6 +243,15 @@ def group_sums(values, groups=None) -> np.ndarray:
     if len(groups) != len(values):
         raise GlowkitError(f"groups: want one for each of the {len(values)} values, got {len(groups)}")
     return np.bincount(np.unique(np.asarray(groups), return_inverse=True)[1], weights=values)
+
+
+def design_effect(values: np.ndarray, sums: np.ndarray) -> float:
+    """How many of a person's values tell as much as one independent value; values (n,), their sums by person (G,).
+
+    1 if the values of a person have nothing in common, all n / G if they are equal (Kish 1965).
+    """
+    most = len(values) / len(sums)
+    return min(most, max(1.0, float((sums**2).sum() / (values**2).sum()))) if values.any() else most
 
 
 def degrees_of_freedom(parts: ArrayLike) -> float:
