@@ -1,7 +1,8 @@
 # make book   builds the book into _build/html
 # make test   checks the style and runs the tests
 # make gpu    asks a CUDA card whether it is exact and how fast, then trains TRAIN, all within MINUTES; results in OUT
-# make campaign   200 killed commands and 2,000 damaged files of each kind, which takes hours; N=200 for fewer files
+# make campaign   200 killed commands, 2,000 damaged files of each kind, which takes hours (N=200 for fewer files), and
+#                 how often each interval covers the truth
 # All make a local .venv first (once, and again when the pins change). PYTHON=... names another Python >= 3.11.
 
 PYTHON ?= python3
@@ -29,6 +30,7 @@ gpu: $(READY)
 campaign: $(READY)
 	$(BIN)/python -m tests.campaigns.kills
 	$(BIN)/python -m tests.campaigns.damage --n $(N)
+	$(BIN)/python -m tests.campaigns.coverage
 
 # The built pages and the executed chapters; .venv stays.
 clean:

@@ -1,4 +1,4 @@
-"""A model on disk: a folder with config.json (the shape of the Glow) and model.safetensors (its weights)."""
+"""A model on disk: a folder with config.json (its kind and shape) and model.safetensors (its weights)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from glowkit import bundled, fields, flow
+from glowkit import bundled, fields, flow, linear
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing, scratch
 from glowkit.flow import Glow, GlowConfig
+from glowkit.image_flow import ImageFlow
+from glowkit.linear import LinearConfig, LinearFlow
 
 BUNDLED = bundled.root() / "data"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-CONTENT = {"data": fields.Text(), "model": fields.Table()}
+Config = GlowConfig | LinearConfig
 CONFIG_BYTES = 10**6  # of config.json, at most
 
 
@@ -60,6 +62,7 @@ class Form:
 RULES: dict[str, tuple[Callable[[Tensor], bool | Tensor], str]] = {
     "permutation": (lambda t: torch.equal(t.sort().values, torch.arange(len(t))), "a permutation of its places"),
     "sign": (lambda t: (t.abs() == 1).all(), "+1 or -1 everywhere"),
+    **dict.fromkeys(("variances", "rest"), (lambda t: (t > 0).all(), "positive everywhere")),
     **dict.fromkeys(
         ("exp_avg_sq", "running_var", "num_batches_tracked"), (lambda t: (t >= 0).all(), "nowhere negative")
     ),
@@ -156,6 +159,23 @@ def read_about(
 # --------------------------------------------------------------------------------------------------------- models
 
 
+class Kind(NamedTuple):
+    """A kind of model: what makes it, its shape and the fields of that, and which weights may be kept in float16."""
+
+    model: type[ImageFlow]
+    config: type[Config]
+    fields: Mapping[str, fields.Kind]
+    half: Callable[[Tensor], bool]
+
+
+# As `kind` in config.json names them; without it, it is a Glow.
+KINDS = {
+    "glow": Kind(Glow, GlowConfig, flow.CONFIG, lambda tensor: tensor.ndim == 4),
+    "linear": Kind(LinearFlow, LinearConfig, linear.CONFIG, lambda tensor: False),
+}
+CONTENT = {"kind": fields.OneOf(tuple(KINDS)), "data": fields.Text(), "model": fields.Table()}
+
+
 def weights_hash(folder: Path) -> str:
     """The SHA-256 sum of a model's weights, by which what was made from them knows them."""
     try:
@@ -171,19 +191,21 @@ def check_weights(folder: Path, made_from: str) -> None:
         raise GlowkitError(f"it was made from other weights than {WEIGHTS} holds")
 
 
-def save(model: Glow, folder: str | Path, data: str, half: bool = False) -> None:
+def save(model: ImageFlow, folder: str | Path, data: str, half: bool = False) -> None:
     """Writes config.json and model.safetensors to `folder`; `data` names the set that the model was trained on.
 
-    `half` keeps the convolution kernels in float16, which halves the file: what is published is then the rounded
+    `half` keeps a Glow's convolution kernels in float16, which halves the file: what is published is then the rounded
     model itself, and every figure reported of it has to be measured after the rounding.
     """
     folder = Path(folder)
+    name, kind = _kind_of(model.config)
     tensors = {
-        name: tensor.half() if half and tensor.ndim == 4 else tensor for name, tensor in model.state_dict().items()
+        key: tensor.half() if half and kind.half(tensor) else tensor for key, tensor in model.state_dict().items()
     }
     write_tensors(folder / WEIGHTS, tensors)
+    content = {"data": data, "model": model.config.as_dict()}
     with replacing(folder / CONFIG) as temporary:
-        temporary.write_text(json.dumps({"data": data, "model": model.config.as_dict()}, indent=2) + "\n")
+        temporary.write_text(json.dumps(content if name == "glow" else {"kind": name, **content}, indent=2) + "\n")
 
 
 def data_of(name: str | Path) -> str:
@@ -191,15 +213,15 @@ def data_of(name: str | Path) -> str:
     return _read_config(folder_of(name))[0]
 
 
-def config_of(name: str | Path) -> GlowConfig:
+def config_of(name: str | Path) -> Config:
     """The shape of a model, without its weights."""
     return _read_config(folder_of(name))[1]
 
 
-def load(name: str | Path, device: str | torch.device = "cpu") -> Glow:
-    """The Glow of a bundled name ("faces64") or of a folder, in float32, ready to encode and decode.
+def load(name: str | Path, device: str | torch.device = "cpu") -> ImageFlow:
+    """The model of a bundled name ("faces64") or of a folder, in float32, ready to encode and decode: a Glow, mostly.
 
-    Raises GlowkitError if there is no model, or if its files are not those of a Glow that works.
+    Raises GlowkitError if there is no model, or if its files are not those of one that works.
 
     >>> model = glowkit.load("faces64")
     >>> x = glowkit.open_dataset("faces64").images([0, 1])
@@ -211,30 +233,38 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Glow:
     """
     folder = folder_of(name)
     _, config = _read_config(folder)
+    kind = _kind_of(config)[1]
     tensors, _ = read_tensors(folder / WEIGHTS)
     try:
         # Before a model is made that the weights could not fill.
         if (held := sum(tensor.numel() for tensor in tensors.values())) < config.parameters:
             raise GlowkitError(f"{held:,} numbers, of at least {config.parameters:,}")
-        model = Glow(config)
-        check_tensors(tensors, forms_of(model.state_dict(), half=lambda tensor: tensor.ndim == 4))
+        model = kind.model(config)
+        check_tensors(tensors, forms_of(model.state_dict(), kind.half))
     except GlowkitError as error:
-        raise GlowkitError(f"{folder / WEIGHTS}: not the weights of the Glow in {CONFIG}: {error}") from None
+        raise GlowkitError(
+            f"{folder / WEIGHTS}: not the weights of the {kind.model.__name__} in {CONFIG}: {error}"
+        ) from None
     model.load_state_dict(tensors)
     return model.to(device).eval().requires_grad_(False)
 
 
-def _read_config(folder: Path) -> tuple[str, GlowConfig]:
-    path = folder / CONFIG
+def _kind_of(config: Config) -> tuple[str, Kind]:
+    return next((name, kind) for name, kind in KINDS.items() if isinstance(config, kind.config))
+
+
+def _read_config(folder: Path) -> tuple[str, Config]:
+    path, kind = folder / CONFIG, KINDS["glow"]
     try:
         with path.open("rb") as file:
             text = file.read(CONFIG_BYTES + 1)
         if len(text) > CONFIG_BYTES:
             raise ValueError(f"more than {CONFIG_BYTES:,} bytes")
         content = fields.from_json(text)
-        fields.check(content, CONTENT, "", required=CONTENT)
-        fields.check(content["model"], flow.CONFIG, "model.", required=flow.CONFIG)
-        return content["data"], GlowConfig(**content["model"])
+        fields.check(content, CONTENT, "", required=("data", "model"))
+        kind = KINDS[content.get("kind", "glow")]
+        fields.check(content["model"], kind.fields, "model.", required=kind.fields)
+        return content["data"], kind.config(**content["model"])
     except ValueError as error:
-        needs = f'"data", "model": {{{", ".join(flow.CONFIG)}}}'
-        raise GlowkitError(f"{path}: not the config of a Glow ({error}); it needs {needs}") from None
+        needs = f'"data", "model": {{{", ".join(kind.fields)}}}'
+        raise GlowkitError(f"{path}: not the config of a {kind.model.__name__} ({error}); it needs {needs}") from None

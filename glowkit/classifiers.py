@@ -5,8 +5,8 @@ and scored on another; scores are compared by the area under the ROC curve, whic
 """
 
 import numpy as np
-from scipy import stats
-from scipy.optimize import linprog
+from scipy import special, stats
+from scipy.optimize import brentq, linprog
 from sklearn.covariance import LedoitWolf
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
@@ -15,7 +15,7 @@ from sklearn.svm import SVC
 
 from glowkit.errors import GlowkitError
 from glowkit.gaussianity import project
-from glowkit.intervals import Estimate, bootstrap, group_sums, wilson
+from glowkit.intervals import Estimate, bootstrap, degrees_of_freedom, design_effect, group_sums, wilson
 
 __all__ = [
     "Estimate",
@@ -78,33 +78,59 @@ def _placements(scores, labels) -> tuple[float, np.ndarray]:
     return float(wins.mean()), parts
 
 
-def _margin(parts: np.ndarray, groups, level: float) -> float:
-    return float(stats.norm.ppf(0.5 + level / 2) * np.sqrt((group_sums(parts, groups) ** 2).sum()))
+def _variance(parts: np.ndarray) -> float:
+    """Of a sum of independent parts (G,), which add up to 0."""
+    return float((parts**2).sum()) * len(parts) / (len(parts) - 1)
+
+
+def _binormal_variance(area: float, positives: float, negatives: float) -> float:
+    """Variance of an AUC from the scores of two normal classes of equal spread (Hanley and McNeil 1982, eq. 1)."""
+    a = special.ndtri(area)
+    # Chance that one positive outscores two negatives, or two positives one negative: a correlation of 1/2.
+    both = special.ndtr(a) - 2 * special.owens_t(a, 1 / np.sqrt(3))
+    return float(area * (1 - area) + (positives + negatives - 2) * (both - area**2)) / (positives * negatives)
 
 
 def auc(scores, labels, groups=None, level: float = 0.95) -> Estimate:
-    """Area under the ROC curve with DeLong's interval: the chance that a positive outscores a negative.
+    """Area under the ROC curve, the chance that a positive outscores a negative, with its interval.
 
     scores (n,), labels (n,); `groups` (n,) of images that are not independent of each other, one number a
-    person. Where the classes do not overlap DeLong's variance is 0; the open end is then the exact binomial
-    bound of as many independent pairs, all won (or all lost), as the smaller class has people.
+    person. The interval holds the areas A of which the seen one is less than Student's t errors away. How the error
+    depends on A is known for normal scores; its size is DeLong's, in which few positives near A = 1 see too little,
+    averaged with that of normal scores as if ten more people of the smaller class had told it. Where the classes do
+    not overlap the open end is the exact binomial bound of as many independent pairs, all won (or all lost), as the
+    smaller class has people.
     """
-    area, parts = _placements(scores, labels)
+    area, single = _placements(scores, labels)
+    labels = np.asarray(labels).astype(bool)
+    people = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    parts = group_sums(single, groups)
+    if len(parts) < 2:
+        return Estimate(area, (0.0, 1.0), len(parts))
     if area in (0.0, 1.0):
-        people = np.arange(len(parts)) if groups is None else np.asarray(groups)
-        labels = np.asarray(labels).astype(bool)
         smaller = min(len(np.unique(people[labels])), len(np.unique(people[~labels])))
         open_end = ((1 - level) / 2) ** (1 / smaller)
         return Estimate(area, (open_end, 1.0) if area == 1.0 else (0.0, 1 - open_end), len(parts))
-    margin = _margin(parts, groups, level)
-    return Estimate(area, (max(0.0, area - margin), min(1.0, area + margin)), len(parts))
+    alike = design_effect(single, parts)
+    with_it, without = labels.sum() / alike, (~labels).sum() / alike
+    smaller = min(with_it, without)
+    seen = _variance(parts) / _binormal_variance(area, with_it, without)
+    error = np.sqrt(((smaller - 1) * seen + 10) / (smaller + 9))
+    t = float(stats.t.ppf(0.5 + level / 2, degrees_of_freedom(parts)))
+
+    def beyond(other: float) -> float:
+        return abs(other - area) - t * error * np.sqrt(_binormal_variance(other, with_it, without))
+
+    ends = [brentq(beyond, area, end) if beyond(end) > 0 else end for end in (1e-12, 1 - 1e-12)]
+    return Estimate(area, (float(ends[0]), float(ends[1])), len(parts))
 
 
 def auc_difference(scores, others, labels, groups=None, level: float = 0.95) -> Estimate:
     """AUC of scores less that of others on the same points, with DeLong's interval for paired curves.
 
     Arrays (n,), or (n, A) for A attributes: then the mean of the A differences. The attributes of an image,
-    and the images of a person, are not independent, and the interval knows it.
+    and the images of a person, are not independent, and the interval knows it. Few people with a rare attribute
+    may make up most of its variance: Student's t has as many degrees of freedom as that leaves.
     """
     a, b, y = (np.asarray(array).reshape(len(labels), -1) for array in (scores, others, labels))
     difference, parts = 0.0, np.zeros(len(y))
@@ -112,8 +138,11 @@ def auc_difference(scores, others, labels, groups=None, level: float = 0.95) -> 
         first, second = _placements(a[:, k], y[:, k]), _placements(b[:, k], y[:, k])
         difference += (first[0] - second[0]) / y.shape[1]
         parts += (first[1] - second[1]) / y.shape[1]
-    margin = _margin(parts, groups, level)
-    return Estimate(difference, (difference - margin, difference + margin), len(y))
+    parts = group_sums(parts, groups)
+    if len(parts) < 2:
+        return Estimate(difference, (-1.0, 1.0), len(parts))
+    margin = float(stats.t.ppf(0.5 + level / 2, degrees_of_freedom(parts)) * np.sqrt(_variance(parts)))
+    return Estimate(difference, (difference - margin, difference + margin), len(parts))
 
 
 def span(x) -> tuple[np.ndarray, np.ndarray]:

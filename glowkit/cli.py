@@ -163,6 +163,23 @@ def train(
 
 
 @app.command()
+@click.argument("out", type=Path)
+@click.option("--data", default="faces64", help="faces64 or the path of a CelebA tree.")
+@click.option("--n", default=12_000, help="How many training images; where there are fewer, all.")
+def linear(out: Path, data: str, n: int) -> None:
+    """Fit the linear flow, the control of every Glow, to a data set, and put it in the folder OUT."""
+    from glowkit import checkpoint, dataset, linear
+    from glowkit.files import alone_in
+
+    flow, scores = linear.fit(dataset.open_dataset(data), _positive("--n", n))
+    with alone_in(out):
+        checkpoint.save(flow, out, data)
+    for rank, bits in scores.items():
+        click.echo(f"rank {rank}: {bits:.4f} bits/dim of the validation split")
+    click.echo(f"{out}: rank {flow.config.rank}")
+
+
+@app.command()
 @MODEL
 @click.argument("out", type=Path)
 def publish(model: str, out: Path) -> None:

@@ -64,7 +64,7 @@ def squared_bias(z, groups=None, level: float = 0.95) -> Estimate:
     without = (rows.sum() - 2 * rows) / ((people - 1) * (people - 2))
     error = np.sqrt((people - 1) / people * ((without - without.mean()) ** 2).sum())
     margin = float(stats.t.ppf(0.5 + level / 2, people - 1) * error)
-    return Estimate(float(estimate), (float(estimate) - margin, float(estimate) + margin), len(z))
+    return Estimate(float(estimate), (float(estimate) - margin, float(estimate) + margin), people)
 
 
 def halves_bias(study: Study, level: float = 0.95) -> Estimate:
@@ -75,14 +75,15 @@ def halves_bias(study: Study, level: float = 0.95) -> Estimate:
     added, which counts the product of both halves' noise twice and so errs on the wide side.
     """
     means = study.half_means.astype(np.float64)
-    estimate, lengths, margins = float(means[0] @ means[1]), np.linalg.norm(means, axis=1), []
+    estimate, lengths, margins, n = float(means[0] @ means[1]), np.linalg.norm(means, axis=1), [], 0
     for half in (0, 1):
         here = study.halves == half
         people = None if study.identities is None else study.identities[here]
-        low, high = intervals.mean(study.along_mean[here] * lengths[1 - half], people, level).ci
+        _, (low, high), counted = intervals.mean(study.along_mean[here] * lengths[1 - half], people, level)
         margins.append((high - low) / 2)
+        n += counted
     margin = float(np.hypot(*margins))
-    return Estimate(estimate, (estimate - margin, estimate + margin), len(study.halves))
+    return Estimate(estimate, (estimate - margin, estimate + margin), n)
 
 
 def along_training_mean(study: Study) -> np.ndarray:
@@ -110,7 +111,7 @@ def ks_distance(values, cdf, groups=None, level: float = 0.95) -> Estimate:
     distance = float(stats.kstest(values, cdf).statistic)
     independent = len(intervals.group_sums(values, groups))
     margin = float(np.sqrt(np.log(2 / (1 - level)) / (2 * independent)))
-    return Estimate(distance, (max(0.0, distance - margin), min(1.0, distance + margin)), len(values))
+    return Estimate(distance, (max(0.0, distance - margin), min(1.0, distance + margin)), independent)
 
 
 class NormReport(NamedTuple):

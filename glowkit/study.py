@@ -24,7 +24,6 @@ from glowkit.checkpoint import Form
 from glowkit.dataset import Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import alone_in
-from glowkit.flow import GlowConfig
 from glowkit.image_flow import BIN_CENTRES, ImageFlow
 from glowkit.moments import ClassSums
 
@@ -303,7 +302,7 @@ def open_study(name: str | Path) -> Study:
     )
 
 
-def forms(about: dict, config: GlowConfig) -> dict[str, Form]:
+def forms(about: dict, config: checkpoint.Config) -> dict[str, Form]:
     """What the tensors of a study have to be; m is how many images were held out."""
     a, d, n, levels = len(about["attributes"]), 3 * config.image_size**2, about["n"], config.levels
     single, half, whole = (torch.float32,), (torch.float16,), (torch.int64,)

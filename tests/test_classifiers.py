@@ -90,6 +90,21 @@ def test_auc_counts_people():
     assert apart.ci == c.auc(np.arange(20), np.arange(20) >= 10).ci
 
 
+def test_binormal_variance_is_that_of_drawn_scores():
+    rng = np.random.default_rng(0)
+    for area, m, n in ((0.7, 20, 30), (0.95, 10, 200)):
+        shift = np.sqrt(2) * stats.norm.ppf(area)
+        positive, negative = rng.normal(size=(4000, m, 1)) + shift, rng.normal(size=(4000, 1, n))
+        areas = (positive > negative).mean((1, 2))
+        assert c._binormal_variance(area, m, n) == pytest.approx(np.var(areas), rel=0.1)
+
+
+def test_auc_of_one_person_tells_nothing_of_others():
+    assert c.auc([1, 2, 0], [True, True, False], np.zeros(3)).ci == (0, 1)
+    found = c.auc_difference([1, 2, 0], [2, 1, 0], [True, True, False], np.zeros(3))
+    assert found.ci == (-1, 1) and found.n == 1
+
+
 def test_comparators_in_the_span_equal_the_full_fit():
     x, y = two_classes(60, 200, 4.0, 0)
     new, truth = two_classes(400, 200, 4.0, 1)

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -70,6 +71,18 @@ def shell(*arguments) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "glowkit", *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # the working folder may be any
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+
+
+def test_a_linear_flow_is_fitted_studied_and_sampled(run, tree, tmp_path):
+    tree = shutil.copytree(tree, tmp_path / "tree")
+    partition = tree / "list_eval_partition.txt"  # so few have no validation split
+    partition.write_text(partition.read_text().replace("3.jpg  0", "3.jpg  1"))
+    status, out, _ = run("linear", tmp_path / "flow", "--data", tree, "--n", 12)
+    assert status == 0 and "rank 10" in out and "bits/dim of the validation split" in out
+    assert sorted(path.name for path in (tmp_path / "flow").iterdir()) == ["config.json", "model.safetensors"]
+    for command in (("study",), ("sample", "-o", tmp_path / "grid.png", "--n", 4)):
+        assert run(command[0], tmp_path / "flow", *command[1:])[0] == 0
+    assert glowkit.open_study(tmp_path / "flow").mean.shape == (3 * 64**2,)
 
 
 # ------------------------------------------------------------------------------------------------ in a shell

@@ -134,7 +134,7 @@ def test_halves_bias_is_unbiased_and_covers(length, images):
         found.append(estimate.estimate)
         hits += estimate.ci[0] <= length**2 <= estimate.ci[1]
     assert np.mean(found) == pytest.approx(length**2, abs=4 * np.std(found) / 10)
-    assert hits >= 90 and estimate.n == len(person)
+    assert hits >= 90 and estimate.n == people
 
 
 def test_along_training_mean_is_the_projection_on_it():

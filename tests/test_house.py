@@ -11,7 +11,7 @@ FLOORS = (
     {"errors", "bundled", "randomness", "escaping", "precision", "devices"},
     {"files", "fields", "intervals", "jacobian"},
     {"layers", "kernels", "image_flow", "flow", "faces", "celeba"},
-    {"memory", "distributed", "moments", "dataset", "checkpoint", "certificate"},
+    {"memory", "distributed", "moments", "dataset", "linear", "checkpoint", "certificate"},
 )
 
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from campaigns import coverage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -77,7 +78,7 @@ def test_mean_and_share_count_people():
     assert hits >= 182 and covered >= 182
     assert counted < 170  # as single images they promise too much
     copies = intervals.share(np.ones(300), person)
-    assert copies.ci == pytest.approx(intervals.wilson(60, 60).ci) and copies.n == 300
+    assert copies.ci == pytest.approx(intervals.wilson(60, 60).ci) and copies.n == 60
 
 
 def test_bad_input_says_what_would_be_right():
@@ -167,3 +168,104 @@ def test_spearman_is_blind_to_the_scale_and_resamples_groups():
     assert (same.estimate, *same.ci) == pytest.approx((1, 1, 1))
     copies = intervals.spearman(np.repeat(x, 4), np.repeat(y, 4), groups=np.repeat(np.arange(60), 4))
     assert np.diff(copies.ci) == pytest.approx(np.diff(found.ci), rel=0.2)  # four copies are no more evidence
+
+
+@pytest.mark.parametrize("row", [
+    "share: 0.7, 2 people, 30 images each, alike by 0.3",
+    "share: 0.5, 5 people, 20 images each, alike by 0.3",
+    "share: 0.02, 50 people, 20 images each, alike by 0.3",
+    "paired_difference: 0.95 less 0.9, 50 people, 4 images each",
+    "paired_ratio: 0.8 over 0.95, 50 people, 4 images each",
+    "auc: 0.99, 10 positives of 2,000",
+    "auc: 0.99, 40 wider positives of 2,000",
+    "bootstrap: mean of 10 normal values",
+])  # fmt: skip
+def test_intervals_cover_at_the_n_of_the_book(row):  # all of them, with more repeats: tests/campaigns/coverage.py
+    assert coverage.coverage(coverage.ROWS[row], 200) > 0.915  # of 200, 0.93 is below this in one seed of five
+
+
+def test_one_person_tells_nothing_of_others():
+    person, hits = np.zeros(30), np.arange(30) < 20
+    assert intervals.share(hits, person).ci == (0, 1) and intervals.share(hits, person).n == 1
+    assert intervals.paired_difference(hits, ~hits, person).ci == (-1, 1)
+    for call in (
+        lambda: intervals.mean(hits, person),
+        lambda: intervals.paired_ratio(hits, ~hits, person),
+        lambda: intervals.spearman(np.arange(30), hits, person),
+        lambda: intervals.bootstrap(np.mean, hits, groups=person),
+        lambda: intervals.hierarchical(np.mean, hits, outer=person),
+        lambda: intervals.two_way(np.mean, hits, rows=person, columns=np.arange(30)),
+    ):
+        with pytest.raises(GlowkitError, match="at least"):
+            call()
+
+
+@given(st.data())
+@settings(max_examples=50, deadline=None)
+def test_a_share_of_people_with_one_image_each_is_wilsons(data):
+    hits = np.array(data.draw(st.lists(st.booleans(), min_size=2, max_size=60)))
+    grouped, single = intervals.share(hits, np.arange(len(hits))), intervals.share(hits)
+    assert grouped.estimate == single.estimate and grouped.n == single.n == len(hits)
+    assert (grouped.ci[0], grouped.ci[1]) == pytest.approx(single.ci)
+
+
+def test_paired_difference_of_single_images_is_bonett_and_prices():
+    first, second = np.arange(60) < 45, np.arange(60) % 3 > 0
+    found = intervals.paired_difference(first, second)
+    more, less = ((first & ~second).sum() + 1) / 62, ((~first & second).sum() + 1) / 62
+    assert found.estimate == pytest.approx(first.mean() - second.mean()) and found.n == 60
+    error = math.sqrt((more + less - (more - less) ** 2) / 61)
+    margin = stats.t.ppf(0.975, 61) * error
+    assert found.ci == pytest.approx((more - less - margin, more - less + margin))
+
+
+def test_paired_ratio_is_one_for_equal_shares_and_turns_over():
+    rng = np.random.default_rng(0)
+    person = np.repeat(np.arange(40), 3)
+    first, second = rng.random((2, 120)) < [[0.4], [0.8]]
+    same, ratio = intervals.paired_ratio(first, first, person), intervals.paired_ratio(first, second, person)
+    assert same.estimate == 1 and same.ci[0] < 1 < same.ci[1]
+    other = intervals.paired_ratio(second, first, person)
+    assert (1 / other.ci[1], 1 / other.ci[0]) == pytest.approx(ratio.ci) and ratio.n == 40
+
+
+def test_two_way_knows_the_variance_of_rows_and_of_columns():
+    rng = np.random.default_rng(0)
+    rows, columns = 40, 25
+    values = 2 * rng.normal(size=(rows, 1)) + rng.normal(size=columns) + 0.1 * rng.normal(size=(rows, columns))
+    row, column = np.indices(values.shape)
+    found = intervals.two_way(np.mean, values.ravel(), rows=row.ravel(), columns=column.ravel())
+    error = math.sqrt(values.mean(1).var() / rows + values.mean(0).var() / columns)
+    expected = 2 * error * stats.t.ppf(0.975, (columns - 1) / 2) * math.sqrt(columns / (columns - 1))
+    assert np.diff(found.ci)[0] == pytest.approx(expected, rel=0.15) and found.n == 25
+    by_row = intervals.bootstrap(np.mean, values.ravel(), groups=row.ravel())
+    assert np.diff(by_row.ci) < np.diff(found.ci)
+
+
+def test_hierarchical_draws_people_within_attributes():
+    outer, inner = np.repeat(np.arange(6), 8), np.tile(np.repeat(np.arange(4), 2), 6)
+    seen = []
+
+    def statistic(attribute, person, row):
+        seen.append((attribute, person, row))
+        return float(row.mean())
+
+    assert intervals.hierarchical(statistic, outer, inner, np.arange(48), outer=outer, inner=inner, resamples=50).n == 6
+    kinds = set()
+    for attribute, person, row in seen[:-1]:
+        assert (attribute == outer[row]).all() and (person == inner[row]).all() and len(row) == 48
+        times = np.bincount(row, minlength=48).reshape(6, 4, 2)
+        assert (times[:, :, 0] == times[:, :, 1]).all()  # both images of a person, or neither
+        each = times[:, :, 0].sum(1)
+        assert (each % 4 == 0).all()  # an attribute drawn twice draws its four people twice
+        kinds |= set(times.ravel())
+    assert len(kinds) > 3
+
+
+def test_spearman_of_many_leaves_out_blocks():
+    with pytest.raises(GlowkitError, match="at least 3"):
+        intervals.spearman([1, 2], [2, 1])
+    rng = np.random.default_rng(1)
+    many = rng.normal(size=(2, 1000))
+    low, high = intervals.spearman(*many).ci
+    assert (high - low) / 2 == pytest.approx(1.96 / math.sqrt(1000), rel=0.15)  # 200 blocks of five are left out
