@@ -8,12 +8,12 @@ modules of the library that they import (and what those import), the bundled stu
 package versions. While the key stays the same, only the prose is replaced; when it changes, the chapter runs again.
 
 Chapters run several at a time, one thread each: on two cores that is faster than one after the other with two
-threads, and the sums come out the same on every machine. The last chapter of the table of contents gathers
-the verdicts of the others (the files of `glowkit.book.claims`), so it waits for them; a copy keeps its chapter's
-verdicts in its metadata, and _build/claims gets them all.
+threads, and the sums come out the same on every machine. The chapter with a cell tagged `every-verdict` gathers the
+verdicts of the others (the files of `glowkit.book.claims`), so it waits for them; a copy keeps its chapter's verdicts
+in its metadata, and _build/claims gets them all.
 
-A chapter with a parameter `model` shows its default on its page. It is run with every other bundled model, too: for
-the verdicts and for the figures tagged `every-model`, which the page shows one beneath the other.
+A chapter with a parameter `model` shows its default on its page. It is run with every other bundled model of the same
+image size, too: for the verdicts and for the figures tagged `every-model`, which the page shows one beneath the other.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 KEPT = ("tags", "mystnb")  # the cell metadata that the pages use
 VERDICT = re.compile(r"\*\*[BC]\d\d: ")  # how an entry of the ledger begins
 OWN = "own"  # folder of the executed copies whose model is the chapter's own
-EVERY_MODEL = "every-model"  # tag of a figure that a page shows for each bundled model
+EVERY_MODEL = "every-model"  # tag of a figure that a page shows for each bundled model of the chapter's size
+EVERY_VERDICT = "every-verdict"  # tag of the cell, in one chapter, that reads the verdicts of all others
 COLOUR = re.compile(r"\x1b\[[\d;]*m")  # of IPython's tracebacks, for terminals
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
@@ -290,19 +291,35 @@ def beside(page: NotebookNode, others: Mapping[str, NotebookNode]) -> NotebookNo
     return NotebookNode({**page, "cells": cells})
 
 
+def gathering(root: Path, names: Iterable[str]) -> str:
+    """The one chapter of `names` that reads the verdicts of the others; ExtensionError if none or several do."""
+    found = [name for name in names if any(EVERY_VERDICT in tags for _, _, tags in content(source(root, name)))]
+    if len(found) != 1:
+        raise ExtensionError(f"one chapter has a cell tagged {EVERY_VERDICT}; here: {', '.join(found) or 'none'}")
+    return found[0]
+
+
 def other_models(root: Path, name: str) -> list[str]:
-    """The bundled models, study included, that are not the chapter's own; none if it has no parameter `model`.
+    """The bundled models, with study and judge, of the size of the chapter's own; none if it has no parameter `model`.
 
     Raises ExtensionError for a name that is not a plain word.
     """
     notebook = source(root, name)
     at = _parameters(notebook)
     own = re.search(r"""^model = ["'](\w+)["']""", notebook.cells[at].source if at >= 0 else "", re.MULTILINE)
-    bundled = sorted(study.parent.name for study in (root / "data").glob("*/study.safetensors"))
+    bundled = sorted(
+        judge.parent.name
+        for judge in (root / "data").glob("*/judge.safetensors")
+        if (judge.parent / "study.safetensors").exists()
+    )
     for model in bundled:  # a name becomes a label, a caption, a folder and a cell of code
         if not re.fullmatch(r"\w[\w-]*", model):
             raise ExtensionError(f"data/{model}: a bundled model is named by letters, digits, _ and - alone")
-    return [model for model in bundled if model != own[1]] if own else []
+    return [m for m in bundled if m != own[1] and _image_size(root, m) == _image_size(root, own[1])] if own else []
+
+
+def _image_size(root: Path, model: str) -> int:
+    return json.loads((root / "data" / model / "config.json").read_text(encoding="utf-8"))["model"]["image_size"]
 
 
 def _parameters(notebook: NotebookNode) -> int:
@@ -321,11 +338,13 @@ def build_chapters(app: Sphinx) -> None:
     run."""
     root = Path(os.fspath(app.srcdir)).parent
     executed, pages = root / "_build" / "chapters", root / "book" / "notebooks"
-    *names, gatherer = listed(root)
+    chapters = listed(root)
+    gatherer = gathering(root, chapters)
+    names = [name for name in chapters if name != gatherer]
     runs = {name: {OWN: None} | {model: model for model in other_models(root, name)} for name in names}
     wanted = [(executed / kind / f"{name}.ipynb", model) for name in names for kind, model in runs[name].items()]
     last = executed / OWN / f"{gatherer}.ipynb"
-    kept = {page for page, _ in wanted} | {last} | {pages / f"{name}.ipynb" for name in (*names, gatherer)}
+    kept = {page for page, _ in wanted} | {last} | {pages / f"{name}.ipynb" for name in chapters}
     for old in {*pages.glob("*.ipynb"), *executed.glob("*/*.ipynb")} - kept:
         old.unlink()
     claims: dict[str, str] = {}
@@ -343,7 +362,7 @@ def build_chapters(app: Sphinx) -> None:
             errors.append(str(error))
     if errors:
         raise ExtensionError("\n".join(errors))
-    for name in (*names, gatherer):
+    for name in chapters:
         kinds = [kind for kind in runs.get(name, {}) if kind != OWN]
         own, *others = (nbformat.read(executed / kind / f"{name}.ipynb", as_version=4) for kind in (OWN, *kinds))
         write(pages / f"{name}.ipynb", beside(own, dict(zip(kinds, others, strict=True))))

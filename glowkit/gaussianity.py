@@ -170,6 +170,15 @@ def level_norms(z, levels: list[slice]) -> np.ndarray:
     )
 
 
+def mean_products(a, b, levels: list[slice]) -> np.ndarray:
+    """(n, L): the mean product of two latents of each image, a and b (n, D), over the coordinates of each level.
+
+    Encoded with two independent draws of noise they share what the image determines: E[a_i b_i] = E[E[z_i | image]^2].
+    """
+    a, b = np.asarray(a, dtype=np.float32), np.asarray(b, dtype=np.float32)
+    return np.stack([(a[:, level] * b[:, level]).mean(axis=1, dtype=np.float64) for level in levels], axis=1)
+
+
 def project(z, direction) -> np.ndarray:
     """(n,) signed lengths of points z (n, D) along a direction (D,), which need not have norm 1."""
     direction = np.asarray(direction, dtype=np.float64)

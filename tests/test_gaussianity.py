@@ -71,6 +71,18 @@ def test_level_norms_add_up(first, second):
     assert norms[:, 0] == pytest.approx(np.linalg.norm(z, axis=1), rel=1e-5)
 
 
+def test_two_encodings_of_an_image_share_what_it_determines_and_no_noise():
+    rng = np.random.default_rng(0)
+    image = rng.standard_normal((500, 60)) * np.repeat([0.2, 1.5], 30)  # a level of noise, a level of image
+    first, second = (image + rng.standard_normal(image.shape) for _ in range(2))
+    levels = [slice(0, 30), slice(30, 60)]
+    shared = g.mean_products(first, second, levels)
+    assert shared.shape == (500, 2)
+    assert shared.mean(axis=0) == pytest.approx([0.04, 2.25], abs=0.06)
+    squares = g.level_norms(first, levels)[:, 1:] ** 2
+    assert 30 * g.mean_products(first, first, levels) == pytest.approx(squares, rel=1e-5)
+
+
 @settings(deadline=None, max_examples=10)
 @given(st.integers(0, 1000))
 def test_held_out_projection_of_normals_is_standard_normal(seed):

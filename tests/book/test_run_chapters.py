@@ -1,4 +1,4 @@
-"""The extension that runs the chapters, on a book of two chapters with a library of its own."""
+"""The extension that runs the chapters, on a book of three chapters with a library of its own."""
 
 import os
 import re
@@ -61,11 +61,24 @@ kernelspec: {display_name: Python 3, language: python, name: python3}
 # Gather
 
 ```{code-cell} ipython3
+:tags: [every-verdict]
+
 import os, pathlib
 print("read", *[f.read_text() for f in pathlib.Path(os.environ["GLOWKIT_CLAIMS"]).glob("*.json")])
 ```
 
 Back to {ref}`measure`.
+"""
+AFTER = """\
+---
+kernelspec: {display_name: Python 3, language: python, name: python3}
+---
+
+# After
+
+```{code-cell} ipython3
+print("no verdict is read here")
+```
 """
 FILES = {
     "_config.yml": f"""\
@@ -77,18 +90,21 @@ sphinx:
     "_toc.yml": """\
 format: jb-book
 root: index
-chapters: [{file: notebooks/00_measure}, {file: notebooks/01_gather}]
+chapters: [{file: notebooks/00_measure}, {file: notebooks/01_gather}, {file: notebooks/02_after}]
 """,
     "book/_toc.yml": "format: jb-book\nroot: index\n",
     "book/index.md": "(two-kinds)=\n# Tiny\n",
     "book/vendor/nothing.txt": "",
     "notebooks/00_measure.md": MEASURE,
     "notebooks/01_gather.md": GATHER,
+    "notebooks/02_after.md": AFTER,
     "glowkit/__init__.py": '_HOME = {"of": "double"}\n',
     "glowkit/double.py": "from glowkit.add import add\n\n\ndef of(x):\n    return add(x, x)\n",
     "glowkit/add.py": 'TABLE = "add.toml"\n\n\ndef add(x, y):\n    return x + y\n',
     "glowkit/add.toml": "",
     "glowkit/apart.py": "",
+    "data/tiny/config.json": '{"model": {"image_size": 4}}',
+    "data/other/config.json": '{"model": {"image_size": 4}}',
     "data/tiny/model.safetensors": "weights",
     "data/tiny/README.md": "card",
     "data/other/model.safetensors": "weights",
@@ -240,7 +256,8 @@ def colours(root, name):
 def test_a_book_is_built_rebuilt_after_prose_and_stopped_by_a_failing_cell(root):
     status, output = build(root)
     assert status == 0, output
-    assert re.findall(r"chapters: (\w+) runs", output) == ["00_measure", "01_gather"]
+    runs = re.findall(r"chapters: (\w+) runs", output)
+    assert sorted(runs[:2]) == ["00_measure", "02_after"] and runs[2:] == ["01_gather"]  # which reads what others found
     assert (root / "_build" / "html" / "index.html").exists()
     assert "twice 42" in page(root, "00_measure")
     assert 'read ["tiny"]' in page(root, "01_gather")
@@ -256,6 +273,7 @@ def test_a_book_is_built_rebuilt_after_prose_and_stopped_by_a_failing_cell(root)
 
     # A second model with a study: only its run is new, and the page shows the first, the tagged figure with both.
     (root / "data/other/study.safetensors").write_text("means")
+    (root / "data/other/judge.safetensors").touch()
     status, output = build(root)
     assert status == 0, output
     assert re.findall(r"chapters: (.+) runs", output) == ["00_measure with other", "01_gather"]
@@ -283,14 +301,36 @@ def test_a_cell_that_takes_too_long_is_named(root, monkeypatch):
         run_chapters.run(root, "00_measure", notebook, {})
 
 
+def test_one_chapter_reads_the_verdicts(root):
+    names = run_chapters.listed(root)
+    assert run_chapters.gathering(root, names) == "01_gather"
+    with pytest.raises(run_chapters.ExtensionError, match="every-verdict; here: none"):
+        run_chapters.gathering(root, ["00_measure", "02_after"])
+
+
+def test_a_chapter_is_run_with_models_of_its_own_size(tmp_path):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "00_measure.md").write_text(MEASURE)
+    for name, size in (("tiny", 32), ("other-2", 32), ("larger", 64), ("unjudged", 32)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "config.json").write_text(f'{{"model": {{"image_size": {size}}}}}')
+        for file in ("study.safetensors", "judge.safetensors"):
+            (tmp_path / "data" / name / file).touch()
+    (tmp_path / "data" / "unjudged" / "judge.safetensors").unlink()
+    assert run_chapters.other_models(tmp_path, "00_measure") == ["other-2"]
+
+
 def test_a_bundled_model_has_a_plain_name(tmp_path):
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / "00_measure.md").write_text(MEASURE)
     for name in ("tiny", "other-2"):
         (tmp_path / "data" / name).mkdir(parents=True)
-        (tmp_path / "data" / name / "study.safetensors").touch()
+        (tmp_path / "data" / name / "config.json").write_text('{"model": {"image_size": 32}}')
+        for file in ("study.safetensors", "judge.safetensors"):
+            (tmp_path / "data" / name / file).touch()
     assert run_chapters.other_models(tmp_path, "00_measure") == ["other-2"]
     (tmp_path / "data" / 'x"; y = "`<b>').mkdir()
-    (tmp_path / "data" / 'x"; y = "`<b>' / "study.safetensors").touch()
+    for file in ("study.safetensors", "judge.safetensors"):
+        (tmp_path / "data" / 'x"; y = "`<b>' / file).touch()
     with pytest.raises(run_chapters.ExtensionError, match="letters, digits"):
         run_chapters.other_models(tmp_path, "00_measure")
