@@ -473,10 +473,10 @@ def test_a_deep_flow_learns_at_a_rate_at_which_its_convolutions_would_explode(sh
     model = Glow(GlowConfig(16, 3, 16, 12, "additive", activation="capped"))
     model.initialise(x, torch.Generator().manual_seed(0))
     trainer = training.make_step(model, training.Settings(steps=10_000, warmup=10, learning_rate=0.01))
-    bits = [float(trainer(x[start : start + 16])) for start in (*range(0, 224, 16), *range(0, 112, 16))]
+    bits = [float(trainer(x[start : start + 16])) for start in (*range(0, 224, 16), *range(0, 224, 16))]
     assert bits[0] < 4
     if share == "the rate as it is":
-        assert max(bits) > 100
+        assert max(bits) > 50
     else:
         assert max(bits) < 10 and np.mean(bits[-5:]) < bits[0]
 

@@ -133,6 +133,21 @@ def measured(name: str) -> dict:
 
 
 PAGE = (ROOT / "book" / "cost.md").read_text()
+
+
+def test_the_page_says_what_was_measured_on_a_card():
+    result = measured("card-h100.json")
+    for name in ("card", "date", "torch", "commit"):
+        assert str(result[name]) in PAGE
+    for row in result["rows"]:
+        numbers = (row["batch"], row["train"], row.get("encode"), row.get("decode"), row["gigabytes"])
+        cells = (row["shape"], row["who"], f"`{row['memory']}`", *("" if n is None else f"{n:g}" for n in numbers))
+        assert f"| {' | '.join(cells)} |" in PAGE
+    for part in ("kernel_by_kernel", "one_graph"):
+        assert f"{result[part]['milliseconds']} ms" in PAGE.replace("\n", " ")
+    assert f"{result['faces_a_second']:,} a second" in PAGE and f"{result['peaks']['bfloat16']} TFLOP/s" in PAGE
+
+
 FILES = {kind: sorted(path.name for path in MEASURED.glob(f"{kind}-*.json")) for kind in ("cost", "bench")}
 
 
