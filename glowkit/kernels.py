@@ -145,11 +145,12 @@ def fold_affine(steps: Sequence[Step]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def fold_affine_inverse(steps: Sequence[Step]) -> tuple[Tensor, Tensor]:
-    """The inverse of that, (W s)^-1 y - b, inverted in float64: weight (K, c, c), bias (K, c)."""
+    """The inverse of that, (W s)^-1 y - b, in float64: weight (K, c, c), NaN where there is none, and bias (K, c)."""
     bias, log_scale = _actnorms(steps)
     weight, _ = _convolutions(steps)
-    inverted = torch.linalg.inv(weight.double() * log_scale.double().exp()[:, None])
-    return inverted.to(bias.dtype), -bias
+    # `inv` would have the processor wait for the device, to raise an error.
+    inverted, failed = torch.linalg.inv_ex(weight.double() * log_scale.double().exp()[:, None])
+    return inverted.where((failed == 0)[:, None, None], torch.nan).to(bias.dtype), -bias
 
 
 def _actnorms(steps: Sequence[Step]) -> tuple[Tensor, Tensor]:

@@ -307,6 +307,8 @@ def forms(about: dict, config: checkpoint.Config) -> dict[str, Form]:
     a, d, n, levels = len(about["attributes"]), 3 * config.image_size**2, about["n"], config.levels
     single, half, whole = (torch.float32,), (torch.float16,), (torch.int64,)
     positive = (lambda t: (t >= 0).all(), "nowhere negative")
+    # Coordinates are of the size of 1; from far beyond that differences and quotients of means leave the finite.
+    moderate = (lambda t: (t.abs() <= 1e6).all(), "between -1e6 and 1e6 everywhere")
     found = {
         "counts": Form((a,), single, lambda t: ((t >= 0) & (t <= n) & (t == t.round())).all(), f"counts from 0 to {n}"),
         "variance": Form((d,), single, *positive),
@@ -315,12 +317,12 @@ def forms(about: dict, config: checkpoint.Config) -> dict[str, Form]:
         "labels": Form(("m", a), (torch.bool,)),
         "identities": Form(("m",), whole, optional=True),
         "half": Form(("m",), (torch.uint8,), lambda t: (t < 2).all(), "0 or 1 everywhere"),
-        "half.mean": Form((2, d), single),
+        "half.mean": Form((2, d), single, *moderate),
         "along_mean": Form(("m",), single),
     }
     for space in SPACES:
-        found[f"{space}.mean"] = Form((d,), single)
-        found[f"{space}.class_mean"] = Form((a, d), half)
+        found[f"{space}.mean"] = Form((d,), single, *moderate)
+        found[f"{space}.class_mean"] = Form((a, d), half, *moderate)
         found |= {f"projection.{space}.{kind}": Form(("m", a), single) for kind in ("opposite", "zero")}
     return found | {f"norms.{key}": Form(("m", levels), single, *positive) for key in ("centres", "noise")}
 

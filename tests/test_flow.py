@@ -414,3 +414,11 @@ def test_wrong_shapes_and_types_say_what_the_model_takes():
         model.encode(torch.zeros(1, 3, 8, 8, dtype=torch.int64))
     with pytest.raises(GlowkitError, match=r"\(B, 192\)"):
         model.decode(torch.zeros(1, 10))
+
+
+def test_weights_that_have_no_inverse_decode_to_what_is_not_finite():
+    torch.manual_seed(0)
+    model = Glow(GlowConfig(16, 2, 2, 8, "affine"))
+    with torch.no_grad():
+        model.levels[0].steps[1].conv.log_s[0] = -1e30  # a column of zeros
+    assert model.decode(torch.randn(2, model.dim)).isnan().any()

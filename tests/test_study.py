@@ -192,6 +192,7 @@ def copy_of(folder: Path, to: Path, change) -> Path:
         (lambda t, a: t["counts"].fill_(181), "counts must be counts from 0 to 180"),
         (lambda t, a: t["counts"].fill_(0.5), "counts must be counts"),
         (lambda t, a: t["variance"].fill_(-1), "variance must be nowhere negative"),
+        (lambda t, a: t["latent.mean"].fill_(1e30), r"latent\.mean must be between -1e6 and 1e6 everywhere"),
         (lambda t, a: t["half"].fill_(2), "half must be 0 or 1"),
         (lambda t, a: t.update(counts=t["counts"].double()), "counts is of torch.float64"),
         (lambda t, a: a.update(attributes=["Half", "Some"]), r"not \(2,\)"),

@@ -32,7 +32,7 @@ COLOURS = {
     "black": "#000000",
     "yellow": "#F0E442",
 }
-BROKEN = (255, 0, 255)
+BROKEN = (250, 5, 250)  # not (255, 0, 255), which a pixel far out of range is clamped to
 
 _WIDTH = 7.2  # inches: the width of the text column
 _LETTER = 0.078  # inches: the mean width of a label's letter, with some room
