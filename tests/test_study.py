@@ -253,7 +253,7 @@ def test_no_study_where_another_process_works(made, tmp_path):
         study.write_study(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["faces64", "celeba64", "linear64"])
+@pytest.mark.parametrize("name", ["faces64", "faces128", "celeba64", "linear64"])
 def test_the_bundled_studies_are_of_the_bundled_weights_and_vary(name):
     found = study.open_study(name)
     assert ((found.counts > 0) & (found.counts < found.n)).all()
