@@ -33,10 +33,9 @@ def folder_of(name: str | Path) -> Path:
     for folder in (BUNDLED / str(name), Path(name)):
         if (folder / CONFIG).is_file():
             return folder
-    names = sorted(path.parent.name for path in BUNDLED.glob(f"*/{CONFIG}"))
     raise GlowkitError(
         f"{name}: no model there; give a folder with {CONFIG} and {WEIGHTS}, "
-        f"or one of the bundled models: {', '.join(names) or f'none, as {BUNDLED} has none'}"
+        f"or one of the bundled models: {', '.join(bundled.models()) or f'none, as {BUNDLED} has none'}"
     )
 
 

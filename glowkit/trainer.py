@@ -96,6 +96,8 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.parameters = dict(model.named_parameters())
         self.average = copy.deepcopy(model).requires_grad_(False)
+        # Looked up once: a walk over all modules takes a good part of the time of a step that is replayed.
+        self.current, self.averaged = list(self.parameters.values()), list(self.average.parameters())
         self.optimiser = self._make_optimiser()
         self.inverting: bool | None = None  # not known before the first step
         memory.set_strategy(model, settings.memory)
@@ -175,9 +177,12 @@ class Trainer:
             self.v.copy_(torch.where(self.lost, self.v, v))
             self.graph.replay()
             bits = self.bits.clone()
-        # Weights change behind autograd's back, and a flow keeps kernels by the weights' version.
-        torch.autograd.graph.increment_version([*self.parameters.values(), *self.average.parameters()])
+        self._tell_of_change()
         return bits
+
+    def _tell_of_change(self) -> None:
+        """Weights change behind autograd's back, and a flow keeps kernels by the weights' version."""
+        torch.autograd.graph.increment_version([*self.current, *self.averaged])
 
     def _pixels(self, x: Tensor) -> Tensor:
         """x (B, 3, H, W) uint8 -> this process's share of them, mirrored or not, centred and with noise."""
@@ -199,10 +204,9 @@ class Trainer:
         # As `torch.amp.GradScaler` tells it: where this is 1, Adam leaves weights, moments and its count as they are.
         self.optimiser.found_inf = kept.float()
         self.optimiser.step()
-        averaged, current = list(self.average.parameters()), [p.detach() for p in self.parameters.values()]
-        difference = torch._foreach_sub(current, averaged)
+        difference = torch._foreach_sub([p.detach() for p in self.current], self.averaged)
         torch._foreach_mul_(difference, self.pace * ~kept)
-        torch._foreach_add_(averaged, difference)
+        torch._foreach_add_(self.averaged, difference)
         self.taken.add_(~kept)
         return loss / math.log(2)
 
@@ -213,7 +217,7 @@ class Trainer:
         with self.model.computing_in(compute_dtype(self.device)):
             loss = -self.model.log_prob_of(*self.flow(self.v)).mean() / self.model.dim
             loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.current, self.settings.clip)
         return loss.detach(), norm
 
     def _capture(self, v: Tensor) -> None:
@@ -303,7 +307,7 @@ class Trainer:
         with torch.no_grad():
             for name, tensor in self.tensors().items():
                 tensor.copy_(state[name])
-        torch.autograd.graph.increment_version([*self.parameters.values(), *self.average.parameters()])
+        self._tell_of_change()
         self.step = step
         self.taken.fill_(step)
         self.lost.fill_(False)

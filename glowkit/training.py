@@ -288,15 +288,19 @@ class Run:
         if lead and trainer.step < self.settings.steps and not (self.path / STATE).exists():
             self.save_state()  # to go back to
         began, first = time.perf_counter(), trainer.step
-        losses, since, told = [], began, trainer.device.type != "cuda"
+        losses, since = [], began
+        untold = lead and trainer.device.type == "cuda"  # how steps are run: the first one finds out
         bar = tqdm(total=self.settings.steps, initial=trainer.step, unit="step", desc=self.path.name, disable=not lead)
         try:
             while trainer.step < self.settings.steps:
                 try:
                     losses.append(trainer(self._batch()))
-                    if lead and not told:
-                        told = self.note(_how(trainer)) is None
-                    at_checkpoint = self._at_checkpoint()
+                    if untold:
+                        self.note(_how(trainer))
+                        untold = False
+                    self._stop_in_time()
+                    at_checkpoint = trainer.step % self.settings.checkpoint_every == 0
+                    at_checkpoint |= trainer.step == self.settings.steps
                     if at_checkpoint or trainer.step % self.settings.log_every == 0:
                         line = {"step": trainer.step, "bits_per_dim": self._mean(losses)}
                         if at_checkpoint:
@@ -334,11 +338,10 @@ class Run:
         """Of the step to come."""
         return self.images(batch_indices(self.trainer.step, self.n, self.settings))
 
-    def _at_checkpoint(self) -> bool:
-        """Whether one is due, after this step; the last one is, when time is up."""
+    def _stop_in_time(self) -> None:
+        """When time is up this step is the last; several processes, whose clocks differ, leave that to `_plan`."""
         if self.ends is not None and time.perf_counter() >= self.ends and distributed.size() == 1:
             self._set_steps(self.trainer.step)
-        return self.trainer.step % self.settings.checkpoint_every == 0 or self.trainer.step == self.settings.steps
 
     def _mean(self, losses: list[Tensor]) -> float:
         """Bits/dim over all processes; Diverged if they have jumped."""

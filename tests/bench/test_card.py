@@ -14,22 +14,7 @@ from glowkit.flow import Glow, GlowConfig
 from glowkit.trainer import Settings
 
 CPU = torch.device("cpu")
-TINY = """
-data = "faces32"
-[model]
-image_size = 32
-levels = 2
-steps = 1
-width = 6
-coupling = "additive"
-[training]
-batch = 4
-warmup = 2
-fresh = true
-log_every = 1
-checkpoint_every = 2
-held_out = 2
-"""
+CONFIG = bundled.root() / "configs" / "faces32-additive.toml"
 
 
 @pytest.fixture
@@ -51,10 +36,8 @@ def test_all_in_one_go_and_a_training_in_what_is_left(small, tmp_path, monkeypat
         checkpoint.save(Glow(training.read_config(config).model), out, "faces32")
 
     monkeypatch.setattr(training, "train", train)
-    config = tmp_path / "tiny.toml"
-    config.write_text(TINY)
     told = []
-    result = card.measure(tmp_path / "out", CPU, 60.0, config, small, tell=told.append)
+    result = card.measure(tmp_path / "out", CPU, 60.0, CONFIG, small, tell=told.append)
     assert json.loads((tmp_path / "out" / card.NUMBERS).read_text()) == json.loads(json.dumps(result, default=list))
     found = result["certificate of faces64"]
     assert found["holds"] and found["n"] == 2 and found["worst"] < 1e-4 and found["latents"] < 1e-6
@@ -65,11 +48,11 @@ def test_all_in_one_go_and_a_training_in_what_is_left(small, tmp_path, monkeypat
     assert set(result["tiny"]) == {"glowkit"}
     assert len(told) == 6
     assert 0 < asked["minutes"] < 60 and asked["resume"] is False and asked["device"] == CPU
-    published = tmp_path / "out" / "tiny-16bit"
-    assert checkpoint.load(published).config == checkpoint.load(tmp_path / "out" / "tiny").config
+    published = tmp_path / "out" / f"{CONFIG.stem}-16bit"
+    assert checkpoint.load(published).config == checkpoint.load(tmp_path / "out" / CONFIG.stem).config
 
 
 def test_no_time_left_is_said_and_the_numbers_are_kept(small, tmp_path):
     with pytest.raises(GlowkitError, match=r"--minutes 0\.001: the measurements alone took them"):
-        card.measure(tmp_path / "out", CPU, 0.001, tmp_path / "tiny.toml", {}, tell=lambda line: None)
+        card.measure(tmp_path / "out", CPU, 0.001, CONFIG, {}, tell=lambda line: None)
     assert "gradients" in json.loads((tmp_path / "out" / card.NUMBERS).read_text())
