@@ -196,12 +196,13 @@ def publish(model: str, out: Path) -> None:
 @MODEL
 @DATA
 @click.option("--n", default=12_000, help="How many training images; where there are fewer, all.")
+@click.option("--draws", type=click.IntRange(0, 64), default=2, help="Latents with noise of each; 0: bin centres only.")
 @DEVICE
-def study(model: str, data: str | None, n: int, device: str | None) -> None:
+def study(model: str, data: str | None, n: int, draws: int, device: str | None) -> None:
     """Encode a data set with MODEL and keep its statistics beside it. torchrun shares the work."""
     from glowkit import study
 
-    _say_once(study.write_study(model, data=data, n=_positive("--n", n), device=device))
+    _say_once(study.write_study(model, data=data, n=_positive("--n", n), device=device, draws=draws))
 
 
 @app.command()

@@ -13,7 +13,7 @@ from glowkit.study import Study
 def noise_floor(study: Study, attribute: str) -> float:
     """E |noise|^2 in the squared norm of a direction: the latents' variance, summed, times (1/n+ + 1/n-)."""
     positives = study.count(attribute)
-    return float(study.variance.sum(dtype=float)) * (1 / positives + 1 / (study.n - positives))
+    return float(study.moments()[1].sum(dtype=float)) * (1 / positives + 1 / (study.n - positives))
 
 
 def signal_length(study: Study, attribute: str) -> float:
@@ -24,7 +24,7 @@ def signal_length(study: Study, attribute: str) -> float:
 def noise_share(study: Study, attribute: str) -> Estimate:
     """The noise floor's share of |direction|^2; the interval is for the noise of |direction|^2 itself."""
     positives = study.count(attribute)
-    variance = study.variance.astype(float) * (1 / positives + 1 / (study.n - positives))
+    variance = study.moments()[1].astype(float) * (1 / positives + 1 / (study.n - positives))
     square = study.direction(attribute).astype(float) ** 2
     whole, floor = square.sum(), noise_floor(study, attribute)
     # |s + e|^2 has variance 4 sum(v s^2) + 2 sum(v^2); seen is (s + e)^2, so its excess over v is s^2.
@@ -55,7 +55,7 @@ def spread_of_means(study: Study, attributes: Sequence[str], positive: bool = Tr
     first, second = np.triu_indices(len(attributes), 1)
     # Complements are mostly the same images and share most of their noise: what differs is who is left out.
     share = 1 / n if positive else 1 / (study.n - n) - 1 / study.n
-    total, scale = study.variance.sum(dtype=float), np.sqrt(study.variance.astype(float))
+    total, scale = study.moments()[1].sum(dtype=float), np.sqrt(study.moments()[1].astype(float))
     floor = total * (share[first] + share[second])
 
     def spread(points: np.ndarray, floors: float) -> float:

@@ -16,7 +16,7 @@ from scipy import stats
 from glowkit import intervals
 from glowkit.errors import GlowkitError
 from glowkit.intervals import Estimate
-from glowkit.study import Study
+from glowkit.study import CENTRES, Study
 
 
 def norm_law(dim: int, n: int = 1):
@@ -94,7 +94,10 @@ def along_training_mean(study: Study) -> np.ndarray:
     """
     k = int(np.argmin(np.abs(study.counts / study.n - 0.5)))  # neither class mean is one of few images
     name, p = study.attributes[k], study.counts[k] / study.n
-    lengths = [np.linalg.norm(line(name).astype(np.float64)) for line in (study.class_mean, study.direction)]
+    lengths = [
+        np.linalg.norm(line.astype(np.float64))
+        for line in (study.class_mean(name, encoding=CENTRES), study.direction(name, CENTRES))
+    ]
     on_class_mean, on_difference = (study.projections["latent"][kind][:, k] for kind in ("zero", "opposite"))
     products = lengths[0] * on_class_mean - (1 - p) * lengths[1] * on_difference
     return products / np.linalg.norm(study.mean.astype(np.float64))

@@ -1,8 +1,9 @@
 """What a data set looks like through a model: one streaming pass for means and class means, one for projections.
 
-Memory is O(attributes x D), never O(images x D): see `moments`. The first pass reads training images, the second
-held-out ones, so that no direction is judged on what made it. A third reads the held-out ones again, to ask on which
-side of the origin they are. Every process of torchrun takes a share of each pass.
+Memory is O(attributes x D), never O(images x D): see `moments`. The first pass reads training images, at bin centres
+and with dequantisation noise, the second held-out ones, so that no direction is judged on what made it. A third reads
+the held-out ones again, to ask on which side of the origin they are. Every process of torchrun takes a share of each
+pass.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from glowkit.moments import ClassSums
 FILE = "study.safetensors"
 SPACES = ("latent", "pixel")
 BATCH = 64  # images encoded at a time
+NOISE, CENTRES = "noise", "centres"  # the encodings: with dequantisation noise as in training, or at bin centres
+THINNED = (1, 4, 16)
+"""Reliabilities are known for all training images, for a 4th and for a 16th of them: how they grow with n (B03)."""
 # What a study says of itself; `weights` is the SHA-256 sum of the model.safetensors that it was made with.
 ABOUT = {
     "attributes": fields.Names(),
@@ -37,16 +41,32 @@ ABOUT = {
     "data": fields.Text(),
     "seed": fields.Whole(0, fields.SEED),
     "weights": fields.Text(),
+    "draws": fields.Whole(0, 64),
 }
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Moments (D,) of latents with noise, averaged over an image's draws; within (L,), the variance between the draws
+    of an image, summed over each level; thinned and counts (3, A), reliabilities of fewer images and positives there.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    within: np.ndarray
+    thinned: np.ndarray
+    counts: np.ndarray
 
 
 @dataclass(frozen=True)
 class Study:
     """A model's study, as `open_study` reads it. Arrays are float32 unless said otherwise.
 
-    mean, variance (D,): moments of the latents of `n` training images at bin centres. projections[space][kind]
-    (m, A): m held-out images on each attribute's unit direction, space "latent" or "pixel", kind "opposite"
-    (mean+ - mean-) or "zero" (mean+). labels (m, A) bool and held_out (m,): their attributes and indices in the
+    mean, variance (D,): moments of the latents of `n` training images at bin centres. Class means, directions and
+    reliabilities are of latents with noise unless asked for at the CENTRES of bins: `draws` latents of each image,
+    averaged (or none: then only centres are known). projections[space][kind] (m, A): m held-out images at bin centres
+    on each attribute's unit direction, space "latent" or "pixel", kind "opposite" (mean+ - mean-) or "zero" (mean+).
+    labels (m, A) bool and held_out (m,): their attributes and indices in the
     data set, identities (m,) their people where those are known. norms["centres" | "noise"] (m, L): norm of each level
     of their latents, encoded at bin centres or with dequantisation noise. The latter are split by person into halves
     (m,), 0 or 1, with means half_means (2, D); along_mean (m,) are their projections on the mean of the other half.
@@ -56,6 +76,7 @@ class Study:
     data: str
     attributes: list[str]
     n: int
+    draws: int
     counts: np.ndarray
     mean: np.ndarray
     variance: np.ndarray
@@ -68,9 +89,15 @@ class Study:
     half_means: np.ndarray
     along_mean: np.ndarray
     projections: dict[str, dict[str, np.ndarray]]
-    _class_means: np.ndarray
+    _class_means: dict[str, np.ndarray]
     _pixel_class_means: np.ndarray
-    _reliability: np.ndarray
+    _reliability: dict[str, np.ndarray]
+    _noise: Noise | None = None
+
+    @property
+    def encoding(self) -> str:
+        """Of which latents class means are, unless asked otherwise: NOISE, or CENTRES where no noise was drawn."""
+        return NOISE if self.draws else CENTRES
 
     def index(self, attribute: str) -> int:
         if attribute not in self.attributes:
@@ -81,25 +108,52 @@ class Study:
         """Positives among the n training images."""
         return int(self.counts[self.index(attribute)])
 
-    def class_mean(self, attribute: str, positive: bool = True) -> np.ndarray:
+    def moments(self, encoding: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance (D,) of what class means are means of: latents, of `draws` with noise their average."""
+        return (
+            (self._noise.mean, self._noise.variance) if self._which(encoding) == NOISE else (self.mean, self.variance)
+        )
+
+    def class_mean(self, attribute: str, positive: bool = True, encoding: str | None = None) -> np.ndarray:
         """mu_feature or mu_not_feature (D,) of eq. 4.4; the latter by mu = p mu_feature + (1-p) mu_not_feature."""
-        return self._class_mean(self.mean, self._class_means, attribute, positive)
+        means = self._class_means[self._which(encoding)]
+        return self._class_mean(self.moments(encoding)[0], means, attribute, positive)
 
     def pixel_class_mean(self, attribute: str, positive: bool = True) -> np.ndarray:
         """The same in pixel space: (D,), values in [0, 1] in the order (C, H, W)."""
         return self._class_mean(self.pixel_mean, self._pixel_class_means, attribute, positive)
 
-    def direction(self, attribute: str) -> np.ndarray:
+    def direction(self, attribute: str, encoding: str | None = None) -> np.ndarray:
         """mu_feature - mu_not_feature (D,) of eq. 4.4, in latent space."""
-        return self.class_mean(attribute) - self.class_mean(attribute, positive=False)
+        return self.class_mean(attribute, True, encoding) - self.class_mean(attribute, False, encoding)
 
     def pixel_direction(self, attribute: str) -> np.ndarray:
         """The same in pixel space."""
         return self.pixel_class_mean(attribute) - self.pixel_class_mean(attribute, positive=False)
 
-    def reliability(self, attribute: str) -> float:
+    def reliability(self, attribute: str, encoding: str | None = None) -> float:
         """Cosine between the direction's two independent halves: 1 is certain, 0 is noise."""
-        return float(self._reliability[self.index(attribute)])
+        return float(self._reliability[self._which(encoding)][self.index(attribute)])
+
+    def reliability_curve(self, attribute: str) -> dict[int, float]:
+        """With noise, of fewer training images: {positives: cosine} for the parts of THINNED in which there are any."""
+        self._which(NOISE)
+        i = self.index(attribute)
+        return dict(zip(self._noise.counts[:, i].astype(int).tolist(), self._noise.thinned[:, i].tolist(), strict=True))
+
+    def noise_part(self, attribute: str) -> float:
+        """The part in |direction|^2 of dequantisation noise alone: what more draws an image would take off."""
+        self._which(NOISE)
+        n = self.count(attribute)
+        single = float(self._noise.within.sum())
+        floor = single / self.draws * (1 / n + 1 / (self.n - n))
+        return floor / float(np.square(self.direction(attribute), dtype=float).sum())
+
+    def _which(self, encoding: str | None) -> str:
+        encoding = encoding or self.encoding
+        if encoding not in self._class_means:
+            raise GlowkitError(f"encoding {encoding!r}: {self.name} was studied with {', '.join(self._class_means)}")
+        return encoding
 
     def _class_mean(self, mean: np.ndarray, class_means: np.ndarray, attribute: str, positive: bool) -> np.ndarray:
         i = self.index(attribute)
@@ -122,12 +176,17 @@ def write_study(
     held_out: int = 2_000,
     seed: int = 0,
     device: str | torch.device | None = None,
+    draws: int = 2,
 ) -> Path:
     """Studies a model on `n` training and `held_out` test images of a data set; writes study.safetensors beside it.
+
+    draws: latents with noise of each training image, two at least, or 0 for bin centres alone, in a third of the time.
 
     The data set is the one the model was trained on unless `data` names another. Under torchrun the processes share
     the images, and the first writes. `device`: see `devices.choose`.
     """
+    if draws == 1:
+        raise GlowkitError("study: draws = 1: want 2 or more, which tell how much noise is in them, or 0")
     device, folder = devices.choose(device), checkpoint.folder_of(name)
     lead = distributed.rank() == 0
     with alone_in(folder) if lead else nullcontext():
@@ -147,10 +206,11 @@ def write_study(
             "data": data,
             "seed": seed,
             "weights": weights,
+            "draws": draws,
         }
         fields.check(about, ABOUT, "")
         half = halves(dataset, test)
-        sums = class_sums(model, dataset, training)
+        sums, within = class_sums(model, dataset, training, draws, seed)
         tensors = project(model, dataset, test, sums, half, seed)
         tensors["along_mean"] = sides(model, dataset, test, half, tensors["half.mean"], seed)
         if not lead:
@@ -161,11 +221,19 @@ def write_study(
         tensors["counts"] = sums["latent"].class_count()
         tensors["variance"] = sums["latent"].variance()
         tensors["reliability"] = sums["latent"].reliability()
+        if draws:
+            thin = [sums[NOISE if every == 1 else f"{NOISE}/{every}"] for every in THINNED]
+            tensors["noise.mean"], tensors["noise.variance"] = sums[NOISE].mean(), sums[NOISE].variance()
+            tensors["noise.class_mean"] = sums[NOISE].class_mean()
+            tensors["noise.within"] = within
+            tensors["noise.reliability"] = torch.stack([part.reliability() for part in thin]).nan_to_num(0.0)
+            tensors["noise.counts"] = torch.stack([part.class_count() for part in thin])
         tensors["half"] = half.to(torch.uint8)
         tensors["held_out"] = torch.from_numpy(test.astype(np.int64))
         tensors["labels"] = _labels(dataset)[test]
         if dataset.identities is not None:
             tensors["identities"] = torch.from_numpy(dataset.identities[test].astype(np.int64))
+        tensors = {k: t.half() if k.startswith("projection.") else t for k, t in tensors.items()}
         tensors = {k: t.float() if t.dtype == torch.float64 else t for k, t in tensors.items()}
         checkpoint.write_tensors(folder / FILE, tensors, {"study": json.dumps(about)})
         return folder / FILE
@@ -191,18 +259,33 @@ def varied(dataset: Dataset, training: np.ndarray) -> Dataset:
     return replace(dataset, attributes=attributes, labels=np.asarray(dataset.labels, bool)[:, there])
 
 
-def class_sums(model: ImageFlow, dataset: Dataset, indices: np.ndarray) -> dict[str, ClassSums]:
-    """The first pass: latents at bin centres, and the pixels themselves, of the images at `indices`."""
+def class_sums(
+    model: ImageFlow, dataset: Dataset, indices: np.ndarray, draws: int = 0, seed: int = 0
+) -> tuple[dict[str, ClassSums], Tensor]:
+    """The first pass, over the images at `indices`: sums of the pixels, of latents at bin centres, and of latents with
+    noise, `draws` of an image averaged; those of THINNED parts too. And `Study`'s noise within, (L,).
+    """
     labels, device = _labels(dataset), next(model.parameters()).device
-    sums = {space: ClassSums(labels.shape[1], model.dim, device) for space in SPACES}
+    spaces = [*SPACES, *([NOISE, *(f"{NOISE}/{every}" for every in THINNED[1:])] if draws else ())]
+    sums = {space: ClassSums(labels.shape[1], model.dim, device) for space in spaces}
+    within = torch.zeros(len(model.level_slices), dtype=torch.float64, device=device)
     for rows, x in _batches(dataset, indices, "class means"):
         where = indices[rows]
         half = torch.from_numpy(where % 2)
         sums["latent"].add(model.encode(x, noise=BIN_CENTRES), labels[where], half)
         sums["pixel"].add(model.quantise(x).flatten(1), labels[where], half)
-    for space in SPACES:
+        if not draws:
+            continue
+        noisy = torch.stack([model.encode(x, _noise(seed + 1 + k, rows, device)) for k in range(draws)])
+        square = noisy.var(0).sum(0)
+        within += torch.stack([square[level].sum() for level in model.level_slices]) / len(indices)
+        for every, space in zip(THINNED, spaces[len(SPACES) :], strict=True):
+            kept = torch.from_numpy(where // 2 % every == 0)  # pairs of images stay together, one for each half
+            sums[space].add(noisy.mean(0)[kept.to(device)], labels[where][kept], half[kept])
+    for space in spaces:
         sums[space].merge()
-    return sums
+    distributed.all_reduce_sum(within)
+    return sums, within
 
 
 def halves(dataset: Dataset, indices: np.ndarray) -> Tensor:
@@ -271,17 +354,19 @@ def open_study(name: str | Path) -> Study:
         raise GlowkitError(f"{path}: no study there yet; make it with `glowkit study {name}`")
     tensors, metadata = checkpoint.read_tensors(path)
     try:
-        about = checkpoint.read_about(metadata, "study", ABOUT)
+        about = {"draws": 0} | checkpoint.read_about(metadata, "study", ABOUT, optional=["draws"])
         checkpoint.check_weights(folder, about["weights"])
         checkpoint.check_tensors(tensors, forms(about, checkpoint.config_of(folder)))
     except GlowkitError as error:
         raise GlowkitError(f"{path}: not a study of this model ({error}); make it: `glowkit study {name}`") from None
     arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
+    projections = {key: array.astype(np.float32) for key, array in arrays.items() if key.startswith("projection.")}
     return Study(
         name=folder.name,
         data=about["data"],
         attributes=about["attributes"],
         n=about["n"],
+        draws=about["draws"],
         counts=arrays["counts"],
         mean=arrays["latent.mean"],
         variance=arrays["variance"],
@@ -294,11 +379,23 @@ def open_study(name: str | Path) -> Study:
         along_mean=arrays["along_mean"],
         norms={key: arrays[f"norms.{key}"] for key in ("centres", "noise")},
         projections={
-            space: {kind: arrays[f"projection.{space}.{kind}"] for kind in ("opposite", "zero")} for space in SPACES
+            space: {kind: projections[f"projection.{space}.{kind}"] for kind in ("opposite", "zero")}
+            for space in SPACES
         },
-        _class_means=arrays["latent.class_mean"],
+        _class_means={CENTRES: arrays["latent.class_mean"]}
+        | ({NOISE: arrays["noise.class_mean"]} if about["draws"] else {}),
         _pixel_class_means=arrays["pixel.class_mean"],
-        _reliability=arrays["reliability"],
+        _reliability={CENTRES: arrays["reliability"]}
+        | ({NOISE: arrays["noise.reliability"][0]} if about["draws"] else {}),
+        _noise=Noise(
+            mean=arrays["noise.mean"],
+            variance=arrays["noise.variance"],
+            within=arrays["noise.within"],
+            thinned=arrays["noise.reliability"],
+            counts=arrays["noise.counts"],
+        )
+        if about["draws"]
+        else None,
     )
 
 
@@ -323,7 +420,16 @@ def forms(about: dict, config: checkpoint.Config) -> dict[str, Form]:
     for space in SPACES:
         found[f"{space}.mean"] = Form((d,), single, *moderate)
         found[f"{space}.class_mean"] = Form((a, d), half, *moderate)
-        found |= {f"projection.{space}.{kind}": Form(("m", a), single) for kind in ("opposite", "zero")}
+        found |= {f"projection.{space}.{kind}": Form(("m", a), single + half) for kind in ("opposite", "zero")}
+    if about["draws"]:
+        found |= {
+            "noise.mean": Form((d,), single, *moderate),
+            "noise.variance": Form((d,), single, *positive),
+            "noise.class_mean": Form((a, d), half, *moderate),
+            "noise.within": Form((levels,), single, *positive),
+            "noise.reliability": Form((len(THINNED), a), single, lambda t: (t.abs() < 1.001).all(), "cosines"),
+            "noise.counts": Form((len(THINNED), a), single, *positive),
+        }
     return found | {f"norms.{key}": Form(("m", levels), single, *positive) for key in ("centres", "noise")}
 
 

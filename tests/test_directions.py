@@ -10,11 +10,11 @@ from glowkit.study import Study
 def study_of(z, labels, attributes):
     """A study of vectors (n, D), as `study.write_study` would have found it; what only a model knows is left out."""
     return Study(
-        name="planted", data="planted", attributes=attributes, n=len(z), counts=labels.sum(0),
+        name="planted", data="planted", attributes=attributes, n=len(z), draws=0, counts=labels.sum(0),
         mean=z.mean(0), variance=z.var(0), pixel_mean=z.mean(0), held_out=np.arange(0), labels=labels,
         identities=None, norms={}, halves=np.arange(0), half_means=np.zeros((2, 0)), along_mean=np.arange(0),
-        projections={}, _class_means=np.stack([z[y].mean(0) for y in labels.T]),
-        _pixel_class_means=np.zeros((len(attributes), z.shape[1])), _reliability=np.zeros(len(attributes)),
+        projections={}, _class_means={"centres": np.stack([z[y].mean(0) for y in labels.T])},
+        _pixel_class_means=np.zeros((len(attributes), z.shape[1])), _reliability={"centres": np.zeros(len(attributes))},
     )  # fmt: skip
 
 

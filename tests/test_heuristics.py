@@ -81,10 +81,10 @@ def test_outcomes_add_to_those_without_and_remove_from_those_with():
     dim = np.zeros((2, model.dim), np.float32)
     nothing = np.arange(0)
     study = Study(
-        name="x", data="x", attributes=judge.attributes, n=100, counts=np.array([50, 50]), mean=0 * up,
+        name="x", data="x", attributes=judge.attributes, n=100, draws=0, counts=np.array([50, 50]), mean=0 * up,
         variance=0 * up, pixel_mean=0 * up, held_out=np.arange(60), labels=labels, identities=None, norms={},
-        halves=nothing, half_means=nothing, along_mean=nothing, projections={}, _class_means=dim + [up / 2, 0 * up],
-        _pixel_class_means=dim, _reliability=np.ones(2),
+        halves=nothing, half_means=nothing, along_mean=nothing, projections={}, _pixel_class_means=dim,
+        _class_means={"centres": dim + [up / 2, 0 * up]}, _reliability={"centres": np.ones(2)},
     )  # fmt: skip
     found = heuristics.outcomes(model, judge, study, x, model.encode(x), labels, ["bright", "red"], n=8)
     for wanted in (True, False):

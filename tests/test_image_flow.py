@@ -72,7 +72,7 @@ def test_a_linear_flow_is_studied():
     model, data = Linear().float(), toy_dataset()
     training, held_out = data.subset("train"), data.subset("test")
     half = study.halves(data, held_out)
-    sums = study.class_sums(model, data, training)
+    sums, _ = study.class_sums(model, data, training)
     found = study.project(model, data, held_out, sums, half, seed=0)
     along = study.sides(model, data, held_out, half, found["half.mean"], seed=0)
     weight, v = model.weight.numpy(), data.images(range(300)).numpy() // 8 / 32 + 1 / 64 - 0.5

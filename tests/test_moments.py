@@ -92,7 +92,7 @@ def streamed(n: int, m: int) -> tuple[float, float, float]:
         lambda indices: indices[:, None],
     )  # fmt: skip
     model = Vectors(labels)
-    sums = study.class_sums(model, data, images)
+    sums, _ = study.class_sums(model, data, images)
     found = study.project(model, data, held_out, sums, torch.arange(m) % 2, seed=0)
     reliability = sums["latent"].reliability()
     peak, seconds = peak_memory(), time.perf_counter() - since

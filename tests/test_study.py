@@ -14,7 +14,7 @@ import torch
 from celeba_trees import picture
 from safetensors.torch import save_file
 
-from glowkit import checkpoint, study
+from glowkit import checkpoint, randomness, study
 from glowkit.dataset import Dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import alone_in
@@ -59,16 +59,57 @@ def test_means_and_class_means(made):
         assert found.count(attribute) == y[:, i].sum()
         for positive in (True, False):
             here = y[:, i] == positive
-            assert np.allclose(found.class_mean(attribute, positive), z[here].mean(0), atol=2e-3)
+            assert np.allclose(found.class_mean(attribute, positive, "centres"), z[here].mean(0), atol=2e-3)
             assert np.allclose(found.pixel_class_mean(attribute, positive), pixels[here].mean(0), atol=5e-4)
         direction = z[y[:, i]].mean(0) - z[~y[:, i]].mean(0)
-        assert np.allclose(found.direction(attribute), direction, atol=4e-3)
+        assert np.allclose(found.direction(attribute, "centres"), direction, atol=4e-3)
         halves = []
         for half in (0, 1):
             a, b = z[half::2], y[half::2, i]
             halves.append(a[b].mean(0) - a[~b].mean(0))
         cosine = halves[0] @ halves[1] / np.linalg.norm(halves[0]) / np.linalg.norm(halves[1])
-        assert found.reliability(attribute) == pytest.approx(cosine, abs=1e-4)
+        assert found.reliability(attribute, "centres") == pytest.approx(cosine, abs=1e-4)
+
+
+def test_noisy_means_are_those_of_averaged_draws(made):
+    """By hand: the draws' latents, image by image, from the same streams, batch by batch."""
+    model, found, _ = made
+    data = toy_dataset()
+    x, y = data.images(range(180)), data.labels[:180]
+    draws = [
+        np.concatenate([
+            model.encode(x[start : start + study.BATCH], randomness.stream(1 + k, start)).double().numpy()
+            for start in range(0, 180, study.BATCH)
+        ])
+        for k in range(2)
+    ]  # fmt: skip
+    z = np.mean(draws, axis=0)
+    assert found.draws == 2 and found.encoding == "noise"
+    mean, variance = found.moments()
+    assert np.allclose(mean, z.mean(0), atol=1e-5) and np.allclose(variance, z.var(0), atol=1e-4)
+    within = np.square(draws[0] - draws[1]).mean(0) / 2
+    for attribute, has in zip(data.attributes, y.T, strict=True):
+        direction = z[has].mean(0) - z[~has].mean(0)
+        assert np.allclose(found.direction(attribute), direction, atol=4e-3)
+        floor = within.sum() / 2 * (1 / has.sum() + 1 / (~has).sum())
+        assert found.noise_part(attribute) == pytest.approx(floor / np.square(direction).sum(), rel=1e-2)
+    kept = np.arange(180) // 2 % 4 == 0
+    a, b = (z[kept][h::2][y[kept][h::2, 0]].mean(0) - z[kept][h::2][~y[kept][h::2, 0]].mean(0) for h in (0, 1))
+    cosine = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+    assert found.reliability_curve("Half")[int(y[kept][:, 0].sum())] == pytest.approx(cosine, abs=1e-4)
+
+
+def test_without_draws_only_bin_centres_are_known(made, tmp_path, monkeypatch):
+    folder = shutil.copytree(made[2], tmp_path / "model")
+    monkeypatch.setattr(study, "open_dataset", lambda name, size: toy_dataset(size))
+    study.write_study(folder, n=180, held_out=50, draws=0)
+    found = study.open_study(folder)
+    assert found.encoding == "centres"
+    assert np.array_equal(found.direction("Half"), made[1].direction("Half", "centres"))
+    with pytest.raises(GlowkitError, match="'noise'.*was studied with centres"):
+        found.direction("Half", "noise")
+    with pytest.raises(GlowkitError, match="draws = 1"):
+        study.write_study(folder, draws=1)
 
 
 def test_projections_and_norms_of_held_out_images(made):
@@ -81,12 +122,13 @@ def test_projections_and_norms_of_held_out_images(made):
     for space, vectors in spaces.items():
         for i, attribute in enumerate(data.attributes):
             if space == "latent":
-                lines = {"opposite": found.direction(attribute), "zero": found.class_mean(attribute)}
+                means = found.class_mean(attribute, encoding="centres")
+                lines = {"opposite": found.direction(attribute, "centres"), "zero": means}
             else:
                 lines = {"opposite": found.pixel_direction(attribute), "zero": found.pixel_class_mean(attribute)}
             for kind, line in lines.items():
                 expected = vectors @ (line / np.linalg.norm(line))
-                assert np.allclose(found.projections[space][kind][:, i], expected, atol=1e-3)
+                assert np.allclose(found.projections[space][kind][:, i], expected, atol=1e-3, rtol=1e-3)
     for i, where in enumerate(model.level_slices):
         assert np.allclose(found.norms["centres"][:, i], np.linalg.norm(spaces["latent"][:, where], axis=1), atol=1e-3)
     whole = {key: np.sqrt((norms**2).sum(1)) for key, norms in found.norms.items()}
