@@ -164,8 +164,8 @@ def test_along_training_mean_is_the_projection_on_it():
         n=300,
         counts=labels.sum(axis=0),
         mean=sums.mean().float().numpy(),
-        class_mean=lambda name: positive["abc".index(name)].numpy(),
-        direction=lambda name: difference["abc".index(name)].numpy(),
+        class_mean=lambda name, encoding: positive["abc".index(name)].numpy(),
+        direction=lambda name, encoding: difference["abc".index(name)].numpy(),
         projections={"latent": {"zero": zero, "opposite": opposite}},
     )
     assert g.along_training_mean(made) == pytest.approx(held_out @ made.mean / np.linalg.norm(made.mean), abs=1e-3)
