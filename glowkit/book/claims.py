@@ -6,12 +6,14 @@ Each chapter run leaves one JSON file a model in `folder()`; `load` merges them,
 rows, those not yet measured as open.
 """
 
+import hashlib
 import json
 import math
 import os
 import tomllib
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -20,28 +22,54 @@ from glowkit.errors import GlowkitError
 from glowkit.files import replacing
 from glowkit.intervals import Estimate, wilson
 
-VERDICTS = ("reproduced", "reproduced with a correction", "not reproduced", "wrong in the source")
+UNDECIDED = "undecided"
+VERDICTS = ("reproduced", "reproduced with a correction", "contradicted", UNDECIDED, "wrong in the source")
 OPEN = "open"
 """Stands in the place of a verdict for a row that nothing has measured yet."""
+CHECK, FINDING = "check", "finding"
+SECOND, CENTRES = "second judge", "bin centres"
+"""Readings of a row beside the one that decides: with the other judge, which has to agree, and at bin centres."""
+RULES = Path(__file__).parent / "claims.toml"
 
 
 @dataclass(frozen=True)
 class Row:
-    """What the ledger declares of one claim."""
+    """What the ledger declares of one claim. judges, encodings: whether it takes readings SECOND and CENTRES."""
 
     id: str
     source: str
     chapter: str
+    kind: str
     claim: str
     measure: str
-    rule: tuple[tuple[str, float, float], ...]
+    rule: tuple[str | float, ...]
+    judges: bool = False
+    encodings: bool = False
+    section: str = ""
+
+    def __post_init__(self) -> None:
+        verdicts, limits = self.rule[::2], self.rule[1::2]
+        if not (
+            len(self.rule) % 2 == 1
+            and all(verdict in VERDICTS and verdict != UNDECIDED for verdict in verdicts)
+            and all(isinstance(limit, float) and math.isfinite(limit) for limit in limits)
+            and sorted(set(limits)) == list(limits)
+        ):
+            raise GlowkitError(f"claims: {self.id}: rule {list(self.rule)}: want verdict, limit, verdict, ..., verdict")
+        if not self.section:
+            object.__setattr__(self, "section", self.id.lower())
 
     def verdict(self, ci: tuple[float, float]) -> str:
-        """The first verdict of the rule whose range holds the whole interval, else "not reproduced"."""
-        for verdict, low, high in self.rule:
-            if low <= ci[0] and ci[1] <= high:
+        """The verdict of the range of the rule that holds the whole interval; UNDECIDED if none does.
+
+        A limit belongs to both of its ranges, and an interval that is a limit, of no width, to the upper one.
+        """
+        low, high = ci
+        ends = [-math.inf, *self.rule[1::2], math.inf]
+        for verdict, start, stop in reversed(list(zip(self.rule[::2], ends[:-1], ends[1:], strict=True))):
+            if start <= low and high <= stop:
                 return verdict
-        return "not reproduced"
+        return UNDECIDED
 
 
 @dataclass(frozen=True)
@@ -57,20 +85,45 @@ class Entry:
     model: str
     chapter: str
     figure: str
+    readings: Mapping[str, tuple[float, float, float, int]] = field(default_factory=dict)
+    """What else was measured for the row: estimate, low, high and n under each of SECOND and CENTRES."""
 
     def _repr_markdown_(self) -> str:
         row = rows()[self.id]
+        beside = "".join(f" *With {name}:* {text}." for name, text in self.beside().items())
         return (
-            f"**{self.id}: {self.verdict}.** {row.claim} *Measured:* {row.measure}: {numbers(self)}. "
+            f"**{self.id}: {self.verdict}.** {row.claim} *Measured:* {row.measure}: {numbers(self)}.{beside} "
             f"*Control:* {escaping.markdown(self.control)}. *Model:* {escaping.markdown(self.model)}."
         )
+
+    def beside(self) -> dict[str, str]:
+        """The other readings for a reader; where their verdict is another than that of the deciding number, it too."""
+        row, found = rows()[self.id], {}
+        for name, (estimate, low, high, n) in self.readings.items():
+            verdict, own = row.verdict((low, high)), row.verdict(self.ci)
+            found[name] = f"{Estimate(estimate, (low, high), n)}" + (f", *{verdict}*" if verdict != own else "")
+        return found
 
 
 @cache
 def rows() -> dict[str, Row]:
-    """Every row of the ledger by id, C01 to C40 and B01 to B08, as `claims.toml` declares them."""
-    declared = tomllib.loads((Path(__file__).parent / "claims.toml").read_text(encoding="utf-8"))
-    return {id: Row(id=id, **row | {"rule": tuple(map(tuple, row["rule"]))}) for id, row in declared.items()}
+    """Every row of the ledger by id, C01 to C40 and B01 to B12, as `claims.toml` declares them."""
+    return {id: Row(id=id, **row | {"rule": tuple(row["rule"])}) for id, row in _declared()["rows"].items()}
+
+
+def amendments() -> list[dict]:
+    """Every change of a row since the first edition was written: row, date, commit (where it was one of this
+    repository), what, before, after, reason, and whether the number that it decides was known."""
+    return _declared()["amendments"]
+
+
+def rules_hash() -> str:
+    """SHA-256 sum of `claims.toml`, which tells whether it is the file that was written before the first number."""
+    return hashlib.sha256(RULES.read_bytes()).hexdigest()
+
+
+def _declared() -> dict:
+    return tomllib.loads(RULES.read_text(encoding="utf-8"))
 
 
 def folder() -> Path:
@@ -79,28 +132,57 @@ def folder() -> Path:
 
 
 def record(
-    id: str, *, estimate: float, ci: tuple[float, float], n: int, control: str, model: str, figure: str = ""
+    id: str,
+    *,
+    estimate: float,
+    ci: tuple[float, float],
+    n: int,
+    control: str,
+    model: str,
+    figure: str = "",
+    second: Estimate | None = None,
+    centres: Estimate | None = None,
 ) -> Entry:
     """Keep what a chapter measured for a row in the ledger; returns the entry, verdict included.
 
-    estimate: the number the row's `measure` asks for; ci: its interval, low then high; n: observations behind
+    estimate: the number the row's `measure` asks for; ci: its interval, low then high; n: independent units behind
     it; control: what the number is read against, with its value; model: the bundled model's name, or "none"
-    for pure mathematics; figure: the label of the figure that shows it (default "fig-c31" for C31).
+    for pure mathematics; figure: the label of the figure that shows it (default "fig-c31" for C31); second and
+    centres: the same number with the second judge and at bin centres, for the rows that take them.
     """
     if id not in rows():
-        raise GlowkitError(f"claims: unknown row {id!r}; the ledger has C01 to C40 and B01 to B08")
-    estimate, ci = float(estimate), (float(ci[0]), float(ci[1]))
-    if not _in_order(estimate, ci):
-        raise GlowkitError(f"claims: {id}: {estimate} in {ci}; want finite low <= estimate <= high")
-    if int(n) != n or n < 1 or not control or not model:
-        raise GlowkitError(f"claims: {id}: n {n}, control {control!r}, model {model!r}; want n >= 1 and both")
+        raise GlowkitError(f"claims: unknown row {id!r}; the ledger has C01 to C40 and B01 to B12")
     row, model = rows()[id], Path(model).name  # a checkpoint's path may differ between machines, its name not
-    figure = figure or f"fig-{id.lower()}"
-    entry = Entry(id, row.verdict(ci), estimate, ci, int(n), control, model, row.chapter, figure)
+    readings = {
+        name: (float(found.estimate), *map(float, found.ci), int(found.n))
+        for name, found in ((SECOND, second), (CENTRES, centres))
+        if found is not None
+    }
+    figure = figure or f"fig-{row.section}"
+    ci = (float(ci[0]), float(ci[1]))
+    entry = Entry(id, "", float(estimate), ci, int(n), control, model, row.chapter, figure, readings)
+    if int(n) != n or not control or not model:
+        raise GlowkitError(f"claims: {id}: n {n}, control {control!r}, model {model!r}; want n >= 1 and both")
+    try:
+        _check(entry)
+    except (ValueError, TypeError) as error:
+        raise GlowkitError(
+            f"claims: {error}; want finite low <= estimate <= high, n >= 1, the row's readings"
+        ) from None
+    entry = Entry(**vars(entry) | {"verdict": decided(entry)})
     path = folder() / f"{row.chapter}.{model}.json"
     kept = [old for old in _read(path) if old.id != id] if path.exists() else []
     _write(path, sorted([*kept, entry], key=lambda e: e.id))
     return entry
+
+
+def decided(entry: Entry) -> str:
+    """The verdict that follows from an entry's numbers: UNDECIDED where the second judge gives another."""
+    row = rows()[entry.id]
+    verdict = row.verdict(entry.ci)
+    if SECOND in entry.readings and row.verdict(entry.readings[SECOND][1:3]) != verdict:
+        return UNDECIDED
+    return verdict
 
 
 def forget(chapter: str, model: str) -> None:
@@ -125,11 +207,11 @@ def scoreboard(entries: list[Entry] | None = None) -> str:
     """The ledger as a Markdown table, each row linked to the section that measured it and to its figure."""
     lines = ["| row | claim | verdict | estimate | control | model |", "|" + " --- |" * 6]
     for entry in load() if entries is None else entries:
-        link = f"[{entry.id}](#{entry.id.lower()})"  # each row's section carries its id as label
+        link = f"[{entry.id}](#{rows()[entry.id].section})"
         if entry.verdict != OPEN:
             link += f", [figure](#{escaping.markdown(entry.figure)})"
         lines.append(
-            f"| {link} | {rows()[entry.id].claim} | {entry.verdict} | {numbers(entry)} "
+            f"| {link} | {rows()[entry.id].claim} | {entry.verdict} | {_all_numbers(entry)} "
             f"| {escaping.markdown(entry.control)} | {escaping.markdown(entry.model)} |".replace(
                 "|df/dx|", r"\|df/dx\|"
             )
@@ -167,7 +249,7 @@ def agreement(verdicts: dict[str, dict[str, str]]) -> tuple[Estimate, float]:
 
 
 def _open(row: Row) -> Entry:
-    return Entry(row.id, OPEN, None, None, None, "", "", row.chapter, f"fig-{row.id.lower()}")
+    return Entry(row.id, OPEN, None, None, None, "", "", row.chapter, f"fig-{row.section}")
 
 
 def numbers(entry: Entry) -> str:
@@ -177,14 +259,21 @@ def numbers(entry: Entry) -> str:
     return str(Estimate(entry.estimate, entry.ci, entry.n))
 
 
+def _all_numbers(entry: Entry) -> str:
+    return "; ".join([numbers(entry), *(f"{name} {text}" for name, text in entry.beside().items())])
+
+
 def _read(path: Path) -> list[Entry]:
     try:
         items = json.loads(path.read_text(encoding="utf-8"))
-        found = [Entry(**item | {"ci": tuple(item["ci"])}) for item in items]
+        found = [
+            Entry(**item | {"ci": tuple(item["ci"]), "readings": {k: tuple(v) for k, v in item["readings"].items()}})
+            for item in items
+        ]
         for entry in found:
             _check(entry)
-        wrong = [entry.id for entry in found if rows()[entry.id].verdict(entry.ci) != entry.verdict]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        wrong = [entry.id for entry in found if decided(entry) != entry.verdict]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise GlowkitError(f"claims: {path} is no ledger file ({error!r}); remove it, build again") from None
     if wrong:
         raise GlowkitError(f"claims: {path}: verdict of {', '.join(wrong)} does not follow from its numbers")
@@ -192,13 +281,22 @@ def _read(path: Path) -> list[Entry]:
 
 
 def _check(entry: Entry) -> None:
-    """Raises ValueError or TypeError for an entry that `record` would not have written."""
+    """Raises ValueError, TypeError or KeyError for an entry that `record` would not have written."""
+    row = rows()[entry.id]
     texts = (entry.control, entry.model, entry.chapter, entry.figure)
-    low, high = entry.ci
-    if not (_in_order(entry.estimate, (low, high)) and type(entry.n) is int and entry.n >= 1):
-        raise ValueError(f"{entry.id}: {entry.estimate} in {entry.ci}, n {entry.n}")
+    found = {"": (entry.estimate, *entry.ci, entry.n), **entry.readings}
+    for name, (estimate, low, high, n) in found.items():
+        if not (_in_order(estimate, (low, high)) and type(n) is int and n >= 1):
+            raise ValueError(f"{entry.id}: {name} {estimate} in {(low, high)}, n {n}".replace(":  ", ": "))
+    if set(entry.readings) != _wanted(row):
+        raise ValueError(f"{entry.id}: readings {sorted(entry.readings)}, not {sorted(_wanted(row))}")
     if not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{entry.id}: {texts}")
+
+
+def _wanted(row: Row) -> set[str]:
+    """The readings that a row takes."""
+    return {name for name, there in ((SECOND, row.judges), (CENTRES, row.encodings)) if there}
 
 
 def _in_order(estimate: float, ci: tuple[float, float]) -> bool:

@@ -1,12 +1,18 @@
 """The ledger: complete, decided by its rules, and proof against verdicts that do not follow."""
 
+import hashlib
+import itertools
 import json
+import math
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from glowkit.book import claims
 from glowkit.errors import GlowkitError
+from glowkit.intervals import Estimate
 
 
 @pytest.fixture(autouse=True)
@@ -21,34 +27,112 @@ def half_space(estimate=0.798, **change):
     return claims.record("C31", **given | change)
 
 
+IDS = [f"C{k:02}" for k in range(1, 41)] + [f"B{k:02}" for k in range(1, 13)]
+SPLIT = {"C19": ["C19-hair", "C19-gender", "C19-pose", "C19-one"], "C40": ["C40-add", "C40-remove"]}
+CHECKS = "C01 C02 C03 C04 C10 C13 C14 C17 C23 C27 C28 C29 C30 C31 C32 C37".split()
+
+
 def test_every_row_is_declared_once_and_completely():
-    assert list(claims.rows()) == [f"C{k:02}" for k in range(1, 41)] + [f"B{k:02}" for k in range(1, 9)]
+    assert list(claims.rows()) == [part for id in IDS for part in SPLIT.get(id, [id])]
     for row in claims.rows().values():
         assert row.source and row.claim.endswith(".") and row.measure
         assert re.fullmatch(r"0\d_[a-z]+", row.chapter)
-        assert row.rule and all(verdict in claims.VERDICTS and low <= high for verdict, low, high in row.rule)
+        assert (row.kind == claims.CHECK) == (row.id in CHECKS) and row.kind in (claims.CHECK, claims.FINDING)
+
+
+@pytest.mark.parametrize("row", claims.rows().values(), ids=lambda row: row.id)
+@given(data=st.data())
+def test_every_interval_has_the_verdict_of_all_its_points_or_none(row, data):
+    """Intervals of every kind, ends at the rule's limits among them, against their points one by one."""
+    limits = row.rule[1::2]
+    numbers = st.floats(-1e4, 1e4) | st.sampled_from([*limits, *(1.001 * x for x in limits), -1e300, 1e300])
+    low, high = sorted((data.draw(numbers), data.draw(numbers)))
+
+    def at(point):  # the range of a point that is no limit
+        return row.rule[2 * sum(limit < point for limit in limits)]
+
+    inner = sorted({low, high, *(x for x in limits if low < x < high)})
+    points = [a / 2 + b / 2 for a, b in itertools.pairwise(inner)]
+    found = row.verdict((low, high))
+    assert found in claims.VERDICTS
+    if points:
+        ranges = {sum(limit < point for limit in limits) for point in points}
+        assert found == (at(points[0]) if len(ranges) == 1 else claims.UNDECIDED)
+    elif low not in limits:
+        assert found == at(low)
+    else:  # of no width, at a limit: of the range above
+        assert found == row.rule[2 * (limits.index(low) + 1)]
+
+
+@pytest.mark.parametrize("rule", [
+    (), ("reproduced", 0.5), ("reproduced", 0.5, "maybe"), ("undecided", 0.5, "reproduced"), (0.5, "reproduced", 1.0),
+    ("contradicted", 2.0, "reproduced", 1.0, "contradicted"), ("contradicted", math.inf, "reproduced"),
+    ("contradicted", 1.0, "reproduced", 1.0, "contradicted"), ("contradicted", "1", "reproduced"),
+])  # fmt: skip
+def test_a_rule_with_holes_is_refused(rule):
+    with pytest.raises(GlowkitError, match="want verdict, limit"):
+        claims.Row(**vars(claims.rows()["C09"]) | {"rule": rule})
 
 
 def test_the_verdict_follows_the_numbers():
     assert half_space(0.798).verdict == "wrong in the source"
     assert half_space(0.57).verdict == "reproduced"
-    assert half_space(0.3).verdict == "not reproduced"
-    # an interval that leaves the range settles nothing
-    assert half_space(0.798, ci=(0.7, 0.9)).verdict == "not reproduced"
+    assert half_space(0.3).verdict == "contradicted"
+    # an interval across a limit settles nothing
+    assert half_space(0.798, ci=(0.7, 0.9)).verdict == "undecided"
 
 
 def test_a_changed_threshold_changes_the_verdict():
     row = claims.rows()["C09"]
-    moved = claims.Row(**vars(row) | {"rule": (("reproduced", 0.5, 1.0),)})
-    assert row.verdict((0.55, 0.58)) == "not reproduced"
+    moved = claims.Row(**vars(row) | {"rule": ("contradicted", 0.5, "reproduced")})
+    assert row.verdict((0.55, 0.58)) == "contradicted"
     assert moved.verdict((0.55, 0.58)) == "reproduced"
+
+
+def success(first, second, centres=0.4):
+    low, middle, high = first
+    return claims.record(
+        "C36", estimate=middle, ci=(low, high), n=100, control="pixels 0.1", model="faces64",
+        second=Estimate(sum(second) / 2, second, 100), centres=Estimate(centres, (centres, centres), 100),
+    )  # fmt: skip
+
+
+def test_success_is_what_both_judges_see(ledger):
+    assert success((0.1, 0.2, 0.3), (0.05, 0.3)).verdict == "reproduced"
+    assert success((0.1, 0.2, 0.3), (-0.05, 0.3)).verdict == "undecided"
+    assert success((0.1, 0.2, 0.3), (-0.3, -0.1)).verdict == "undecided"
+    assert success((-0.1, 0.2, 0.3), (0.1, 0.3)).verdict == "undecided"
+    entry = success((0.1, 0.2, 0.3), (0.05, 0.3), centres=-0.2)  # shown, and decides nothing
+    assert entry.verdict == "reproduced" and "*contradicted*" in entry.beside()["bin centres"]
+    assert claims.load()[list(claims.rows()).index("C36")] == entry
+    path = ledger / "08_heuristics.faces64.json"
+    path.write_text(path.read_text().replace("0.05", "-0.05"))
+    with pytest.raises(GlowkitError, match="C36 does not follow"):
+        claims.load()
+
+
+def test_a_row_takes_the_readings_that_it_declares():
+    given = {"estimate": 0.2, "ci": (0.1, 0.3), "n": 9, "control": "c", "model": "m"}
+    for id, readings in (("C36", {}), ("C31", {"second": Estimate(0.2, (0.1, 0.3), 9)})):
+        with pytest.raises(GlowkitError, match="readings"):
+            claims.record(id, **given, **readings)
+    with pytest.raises(GlowkitError, match="bin centres 5"):
+        claims.record("C08", **given, centres=Estimate(5, (6, 7), 9))
+
+
+def test_amendments_are_whole():
+    for entry in claims.amendments():
+        assert all(entry[key] for key in ("row", "what", "after", "reason")) and isinstance(entry["known"], bool)
+        assert entry["row"] == "all" or all(id.strip() in [*claims.rows(), *SPLIT] for id in entry["row"].split(","))
+    assert claims.rules_hash() == hashlib.sha256(claims.RULES.read_bytes()).hexdigest()
 
 
 def test_the_ledger_merges_chapters_models_and_reruns(ledger):
     half_space(0.57)
     half_space(0.798)  # a cell run again replaces what it said before
     for model in ("faces64", "/somewhere/celeba64"):
-        claims.record("C09", estimate=1, ci=(0.995, 1), n=500, control="0.5", model=model)
+        centres = Estimate(1, (0.995, 1), 500)
+        claims.record("C09", estimate=1, ci=(0.995, 1), n=500, control="0.5", model=model, centres=centres)
     assert sorted(path.name for path in ledger.iterdir()) == [
         "03_gaussianity.celeba64.json",
         "03_gaussianity.faces64.json",
@@ -57,10 +141,10 @@ def test_the_ledger_merges_chapters_models_and_reruns(ledger):
     entries = claims.load()
     assert [e.model for e in entries if e.id == "C09"] == ["celeba64", "faces64"]
     assert [e.verdict for e in entries if e.id == "C31"] == ["wrong in the source"]
-    assert sum(e.verdict == claims.OPEN for e in entries) == 46
-    assert claims.counts() == dict(zip((*claims.VERDICTS, claims.OPEN), (2, 0, 0, 1, 46), strict=True))
+    assert sum(e.verdict == claims.OPEN for e in entries) == 54
+    assert claims.counts() == dict(zip((*claims.VERDICTS, claims.OPEN), (2, 0, 0, 0, 1, 54), strict=True))
     claims.forget("07_grounding", "faces64")
-    assert claims.counts()[claims.OPEN] == 47
+    assert claims.counts()[claims.OPEN] == 55
 
 
 def test_json_and_scoreboard_show_every_row():
@@ -68,10 +152,11 @@ def test_json_and_scoreboard_show_every_row():
     parsed = json.loads(claims.to_json())
     assert [item["id"] for item in parsed] == list(claims.rows())
     for item in parsed:
-        assert set(item) == {"id", "verdict", "estimate", "ci", "n", "control", "model", "chapter", "figure"}
+        assert set(item) == {"id", "verdict", "estimate", "ci", "n", "control", "model", "chapter", "figure",
+                             "readings"}  # fmt: skip
     board = claims.scoreboard().splitlines()
-    assert len(board) == 2 + 48 and all(len(re.findall(r"(?<!\\)\|", line)) == 7 for line in board)
-    assert "[C31](#c31)" in board[32] and "0.7980 [0.7970, 0.7990] (n = 1,000)" in board[32]
+    assert len(board) == 2 + 56 and all(len(re.findall(r"(?<!\\)\|", line)) == 7 for line in board)
+    assert "[C31](#c31)" in board[35] and "0.7980 [0.7970, 0.7990] (n = 1,000)" in board[35]
     assert "| open | not measured |" in board[2]
 
 
@@ -89,7 +174,8 @@ def test_a_typed_verdict_is_refused(ledger):
 @pytest.mark.parametrize("change", [
     {"ci": [0.79]}, {"ci": [0.79, 0.81, 1]}, {"ci": "ab"}, {"ci": None}, {"ci": [0.9, 0.99]}, {"estimate": "0.8"},
     {"estimate": None}, {"estimate": float("nan")}, {"n": 0}, {"n": 1.5}, {"n": True}, {"control": 1}, {"model": None},
-    {"figure": ["x"]}, {"id": "C99"}, {"id": ["C31"]}, {"more": 1},
+    {"readings": {"bin centres": [1, 1, 1, 9]}}, {"readings": 1}, {"figure": ["x"]}, {"id": "C99"}, {"more": 1},
+    {"id": ["C31"]},
 ])  # fmt: skip
 def test_an_entry_that_nobody_recorded_is_refused(change, ledger):
     half_space()
@@ -119,7 +205,7 @@ def test_models_are_compared_on_the_rows_that_both_measured():
     def entry(id, model, verdict):
         return claims.Entry(id, verdict, 0.5, (0.4, 0.6), 10, "c", model, "ch", "fig")
 
-    a, b = claims.VERDICTS[0], claims.VERDICTS[2]
+    a, b = "reproduced", "contradicted"
     entries = [entry("C01", "x", a), entry("C01", "y", a), entry("C02", "x", a), entry("C02", "y", b)]
     entries += [entry("C03", "x", a), *(e for e in claims.load() if e.id == "C04")]  # one model; none
     found = claims.by_model(entries)
