@@ -178,10 +178,15 @@ CONTENT = {"kind": fields.OneOf(tuple(KINDS)), "data": fields.Text(), "model": f
 def weights_hash(folder: Path) -> str:
     """The SHA-256 sum of a model's weights, by which what was made from them knows them."""
     try:
-        with open(folder / WEIGHTS, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(folder / WEIGHTS)
     except FileNotFoundError:
         raise GlowkitError(f"{folder / WEIGHTS}: no such file; it should hold the weights of the model") from None
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 sum of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_weights(folder: Path, made_from: str) -> None:

@@ -107,11 +107,12 @@ def kind_of(name: str | Path) -> str:
     return PROCEDURAL if FACES_NAME.fullmatch(str(name)) else PHOTOGRAPHS
 
 
-def open_dataset(name: str | Path, size: int | None = None) -> Dataset:
+def open_dataset(name: str | Path, size: int | None = None, seed: int = FACES_SEED) -> Dataset:
     """Open "facesN" (the procedural faces at N pixels) or a CelebA tree cropped to `size` (64 unless given).
 
-    A tree is named by its path, or as "celeba": the one at $GLOWKIT_CELEBA. Raises GlowkitError if there is no such
-    set or tree, or anything in it is wrong.
+    A tree is named by its path, or as "celeba": the one at $GLOWKIT_CELEBA. seed: of procedural faces, others than
+    those that the bundled models have seen unless it is 0. Raises GlowkitError if there is no such set or tree, or
+    anything in it is wrong.
 
     >>> album = glowkit.open_dataset("faces64")
     >>> len(album), album.kind, album.images(album.subset("test")[:8]).shape
@@ -121,7 +122,7 @@ def open_dataset(name: str | Path, size: int | None = None) -> Dataset:
     if match := FACES_NAME.fullmatch(str(name)):
         if size not in (None, int(match[1])):
             raise GlowkitError(f"{name} has {match[1]} pixels, not {size}: open faces{size} instead")
-        return _procedural(int(match[1]))
+        return _procedural(int(match[1]), seed)
     if name == "celeba":
         if "GLOWKIT_CELEBA" not in os.environ:
             raise GlowkitError("celeba: give the path of a CelebA tree (--data PATH), or set GLOWKIT_CELEBA to it")
@@ -132,10 +133,10 @@ def open_dataset(name: str | Path, size: int | None = None) -> Dataset:
 # ------------------------------------------------------------------------------------------- procedural faces
 
 
-def _procedural(size: int) -> Dataset:
+def _procedural(size: int, seed: int) -> Dataset:
     if not 32 <= size <= 256:
         raise GlowkitError(f"faces{size}: procedural faces have 32 to 256 pixels")
-    drawn = faces.factors(np.arange(FACES), FACES_SEED)
+    drawn = faces.factors(np.arange(FACES), seed)
     return Dataset(
         name=f"faces{size}",
         size=size,
@@ -144,9 +145,9 @@ def _procedural(size: int) -> Dataset:
         splits=np.repeat(np.arange(3, dtype=np.uint8), (50_000, 5_000, 5_000)),
         landmarks=faces.landmarks(drawn, size),
         identities=drawn.identities,
-        _pixels=Blocks(size),
+        _pixels=Blocks(size, seed),
         kind=PROCEDURAL,
-        seed=FACES_SEED,
+        seed=seed,
     )
 
 
@@ -166,11 +167,11 @@ class Blocks:
     The folder's name holds a hash of the renderer's source, so a changed renderer never meets an old picture.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, seed: int = FACES_SEED) -> None:
         sources = sorted(set(Path(faces.__file__).parent.glob("*.py")) - {Path(faces.tree.__file__)})
         key = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
-        self.folder = cache_folder() / f"faces{size}-seed{FACES_SEED}-{key}"
-        self.size = size
+        self.folder = cache_folder() / f"faces{size}-seed{seed}-{key}"
+        self.size, self.seed = size, seed
         self.length = block_length(size)
         self.open: dict[int, np.ndarray] = {}
 
@@ -207,7 +208,7 @@ class Blocks:
         stop = min((b + 1) * self.length, FACES)
         block = np.concatenate(
             [  # in small batches: the renderer's layers then stay in the processor's cache
-                faces.render(faces.factors(np.arange(i, min(i + 50, stop)), FACES_SEED), self.size).numpy()
+                faces.render(faces.factors(np.arange(i, min(i + 50, stop)), self.seed), self.size).numpy()
                 for i in range(b * self.length, stop, 50)
             ]
         )

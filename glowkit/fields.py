@@ -95,6 +95,14 @@ class Table:
         return None if isinstance(value, dict) else "a table"
 
 
+@dataclass(frozen=True)
+class List:
+    """A list of values of any kind."""
+
+    def wants(self, value: Any) -> str | None:
+        return None if isinstance(value, list) else "a list"
+
+
 def check(values: Any, kinds: Mapping[str, Kind], where: str, required: Iterable[str] = ()) -> None:
     """Raises GlowkitError, with `where` before it, for the first value that is not of its kind.
 

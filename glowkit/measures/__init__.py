@@ -1,0 +1,52 @@
+"""The ledger's findings, measured once where the data are, and kept beside the model in a small file.
+
+One module a subject; each function takes a `Stage` and returns what it `Found`, or None where the model or its data
+cannot decide the row.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from glowkit import checkpoint
+from glowkit.errors import GlowkitError
+from glowkit.files import alone_in
+from glowkit.measures import success
+from glowkit.measures.found import Found, Measures, open_measures, write
+from glowkit.measures.stage import Stage, open_stage
+
+__all__ = ["ROWS", "Found", "Measures", "Stage", "measure", "open_measures", "open_stage"]
+
+ROWS: dict[str, Callable[[Stage], Found | None]] = {
+    **success.ROWS,
+}
+
+
+def measure(name: str | Path, data: str | None = None, rows: Iterable[str] = ()) -> Path:
+    """Measures the ledger's findings on a model, `rows` of them or all that its file has not; returns the file.
+
+    The file is written after each row, so that what was done is not lost. `data`: see `open_stage`.
+    """
+    if unknown := [id for id in rows if id not in ROWS]:
+        raise GlowkitError(f"row {unknown[0]!r}: what is measured are {', '.join(ROWS)}")
+    folder = checkpoint.folder_of(name)
+    with alone_in(folder):
+        stage = open_stage(name, data)
+        try:
+            known = dict(open_measures(name).rows)
+        except GlowkitError:
+            known = {}
+        for id in tqdm(list(rows) or [id for id in ROWS if id not in known], "rows", unit="row"):
+            found = ROWS[id](stage)
+            if found is not None:
+                known[id] = replace(found, date=f"{datetime.date.today()}")
+            else:
+                known.pop(id, None)
+            ordered = {id: known[id] for id in ROWS if id in known}
+            write(folder, Measures(folder.name, stage.described, len(stage.where), ordered))
+    return folder / "measures.json"

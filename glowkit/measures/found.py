@@ -1,0 +1,99 @@
+"""What was measured for rows of the ledger, in a small file beside the model: measures.json."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from glowkit import checkpoint, fields
+from glowkit.errors import GlowkitError
+from glowkit.files import replacing
+from glowkit.intervals import Estimate
+
+FILE = "measures.json"
+# `weights` and `study` are SHA-256 sums of the files that it was measured with.
+ABOUT = {"data": fields.Text(), "faces": fields.Whole(1, 2**40), "weights": fields.Text(), "study": fields.Text()}
+ROW = {"estimate": fields.List(), "second": fields.List(), "centres": fields.List(), "control": fields.Text(),
+       "date": fields.Text(), "details": fields.Table()}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a row asks for: its number with dequantisation noise and the first judge, and what it is read against.
+
+    second, centres: the same number with the second judge, and at bin centres, for rows that take them. details:
+    numbers and names for a figure or a table, as JSON has them.
+    """
+
+    estimate: Estimate
+    control: str
+    second: Estimate | None = None
+    centres: Estimate | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    date: str = ""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """All that is known of a model: rows by id; data: the faces' set; faces: how many of them."""
+
+    name: str
+    data: str
+    faces: int
+    rows: Mapping[str, Found]
+
+
+def open_measures(name: str | Path) -> Measures:
+    """The measures of a bundled name or a model's folder.
+
+    Raises GlowkitError if there are none, or if they are those of other weights or of another study.
+    """
+    folder = checkpoint.folder_of(name)
+    path = folder / FILE
+    try:
+        content = fields.from_json(path.read_bytes())
+        fields.check(content, ABOUT | {"rows": fields.Table()}, "", required=[*ABOUT, "rows"])
+        rows = {id: _found(id, row) for id, row in content.pop("rows").items()}
+    except FileNotFoundError:
+        raise GlowkitError(f"{path}: no measures there yet; make them with `glowkit measure {name}`") from None
+    except (ValueError, GlowkitError) as error:
+        raise GlowkitError(f"{path}: no measures of a model ({error}); make them: `glowkit measure {name}`") from None
+    if any(content[key] != value for key, value in sums(folder).items()):
+        raise GlowkitError(f"{path}: measured with other weights or another study; anew: `glowkit measure {name}`")
+    return Measures(folder.name, content["data"], content["faces"], rows)
+
+
+def write(folder: Path, measures: Measures) -> None:
+    """Writes the file beside the model, or leaves the one that is there."""
+    rows = {id: _as_json(found) for id, found in measures.rows.items()}
+    content = {"data": measures.data, "faces": measures.faces, **sums(folder), "rows": rows}
+    with replacing(folder / FILE) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """What the file says that it was measured with."""
+    return {"weights": checkpoint.weights_hash(folder), "study": checkpoint.sha256(folder / "study.safetensors")}
+
+
+def _as_json(found: Found) -> dict:
+    readings = {"estimate": found.estimate, "second": found.second, "centres": found.centres}
+    numbers = {key: [float(e.estimate), *map(float, e.ci), int(e.n)] for key, e in readings.items() if e is not None}
+    return {**numbers, "control": found.control, "date": found.date, "details": dict(found.details)}
+
+
+def _found(id: str, row: Any) -> Found:
+    fields.check(row, ROW, f"{id}.", required=("estimate", "control", "date", "details"))
+    readings = {key: _estimate(f"{id}.{key}", row[key]) for key in ("estimate", "second", "centres") if key in row}
+    return Found(**readings, control=row["control"], details=row["details"], date=row["date"])
+
+
+def _estimate(where: str, numbers: list) -> Estimate:
+    right = len(numbers) == 4 and all(type(x) in (int, float) and math.isfinite(x) for x in numbers)
+    if not (right and numbers[1] <= numbers[0] <= numbers[2] and type(numbers[3]) is int and numbers[3] >= 1):
+        raise GlowkitError(f"{where} = {numbers}: want estimate, low, high and a whole n")
+    return Estimate(numbers[0], (numbers[1], numbers[2]), numbers[3])
