@@ -210,10 +210,11 @@ def study(model: str, data: str | None, n: int, draws: int, device: str | None) 
 @DATA
 @DEVICE
 def judge(model: str, data: str | None, device: str | None) -> None:
-    """Train the judge of edits on a data set's pixels and keep it beside MODEL."""
+    """Train the two judges of edits on a data set's pixels and keep them beside MODEL."""
     from glowkit import judge
 
-    click.echo(judge.train_judge(model, data=data, device=device))
+    for second in (False, True):
+        click.echo(judge.train_judge(model, data=data, device=device, second=second))
 
 
 @app.command(name="check")

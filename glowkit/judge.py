@@ -1,12 +1,15 @@
-"""An independent judge of attributes: a small convolutional network that sees pixels and knows no latent.
+"""Two independent judges of attributes: small networks that see pixels and know no latent.
 
-It says whether an edit worked, so it must not be the direction under test. Its own held-out accuracy, stored with
-it, is the ceiling of every success rate the book reports.
+A judge says whether an edit worked, so it must not be the direction under test. Its own held-out accuracy, stored with
+it, is the ceiling of every success rate the book reports. What one network sees may be a habit of that network: the
+second differs from the first in architecture, in training images and in seed, and a verdict has to hold with both.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +24,6 @@ from glowkit.dataset import Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import alone_in
 
-FILE = "judge.safetensors"
 BATCH = 128  # images in a step of training
 # What a judge says of itself; `weights` is the SHA-256 sum of the model.safetensors beside which it was made.
 ABOUT = {
@@ -36,6 +38,57 @@ SCORE = {
 }
 
 
+def _convolutions(width: int) -> list[nn.Module]:
+    """Four convolutions that halve the picture, then all places at once."""
+    channels = [3, width, 2 * width, 3 * width, 4 * width]
+    layers: list[nn.Module] = []
+    for a, b in zip(channels[:-1], channels[1:], strict=True):
+        layers += [nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
+    return [*layers, nn.Flatten(), nn.Dropout(0.2), nn.Linear(4 * width * 16, 64), nn.ReLU()]
+
+
+def _mixer(width: int) -> list[nn.Module]:
+    """An MLP-Mixer (Tolstikhin et al. 2021) on 64 patches of 8 x 8 pixels: no convolution, no weight of one place is
+    that of another, and every layer sees the whole face."""
+    patches = [nn.PixelUnshuffle(8), nn.Flatten(2), nn.Conv1d(3 * 8 * 8, width, 1)]
+    mixed = [_Mixing(64, width) for _ in range(4)]
+    return [*patches, *mixed, nn.Flatten(), nn.Dropout(0.2), nn.Linear(64 * width, 64), nn.ReLU()]
+
+
+class _Mixing(nn.Module):
+    """(B, width, places) -> the same: first across the places, then, at each place, across the channels."""
+
+    def __init__(self, places: int, width: int) -> None:
+        super().__init__()
+        self.across = nn.Sequential(
+            nn.LayerNorm(places), nn.Linear(places, places), nn.GELU(), nn.Linear(places, places)
+        )
+        self.within = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.across(x)
+        return x + self.within(x.mT).mT
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of the two judges. body(width) are the layers from pixels (B, 3, 64, 64) to features (B, 64); of the training
+    images it learns from the n at the `part` of the set."""
+
+    name: str
+    file: str
+    body: Callable[[int], list[nn.Module]]
+    width: int
+    part: Callable[[int], slice]
+    seed: int
+
+
+FIRST = Kind("judge", "judge.safetensors", _convolutions, 24, lambda n: slice(-n, None), 0)
+SECOND = Kind("second judge", "second-judge.safetensors", _mixer, 48, lambda n: slice(n), 1)
+
+
 class Judge(nn.Module):
     """judge(x) -> probabilities (B, A) of each attribute, for images x (B, 3, H, W), uint8 or float in [0, 1].
 
@@ -43,15 +96,11 @@ class Judge(nn.Module):
     images: "accuracy", "sensitivity" (positives seen), "specificity" (negatives seen), "auc", "n" and "positives".
     """
 
-    def __init__(self, attributes: list[str], width: int = 24) -> None:
+    def __init__(self, attributes: list[str], width: int | None = None, kind: Kind = FIRST) -> None:
         super().__init__()
-        self.attributes, self.width = attributes, width
+        self.attributes, self.width = attributes, width or kind.width
         self.scores: dict[str, dict[str, float]] = {}
-        channels = [3, width, 2 * width, 3 * width, 4 * width]
-        layers: list[nn.Module] = []
-        for a, b in zip(channels[:-1], channels[1:], strict=True):
-            layers += [nn.Conv2d(a, b, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU()]
-        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2), nn.Linear(4 * width * 16, 64), nn.ReLU())
+        self.body = nn.Sequential(*kind.body(self.width))
         self.head = nn.Linear(64, len(attributes))
 
     def features(self, x: Tensor) -> Tensor:
@@ -85,25 +134,27 @@ def train_judge(
     data: str | Path | None = None,
     n: int = 20_000,
     epochs: int = 8,
-    seed: int = 0,
     device: str | torch.device | None = None,
+    second: bool = False,
 ) -> Path:
-    """Trains a judge on n training images of a data set; writes judge.safetensors to the model's folder.
+    """Trains a judge on n training images of a data set; writes its file to the model's folder.
 
-    Training images are mirrored, blurred a little and made noisy at random; the last two since decoded pictures are.
-    `device`: see `devices.choose`.
+    The first judge learns from the last n training images, the second from the first n: of a set with fewer than 2n,
+    some are in both. They are mirrored, blurred a little and made noisy at random; the last two since decoded pictures
+    are. `device`: see `devices.choose`.
     """
+    kind = SECOND if second else FIRST
     device, folder = devices.choose(device), checkpoint.folder_of(name)
     with alone_in(folder):
         model, weights = checkpoint.load(folder), checkpoint.weights_hash(folder)
         dataset = open_dataset(str(data or checkpoint.data_of(folder)), size=model.config.image_size)
-        training, test = dataset.subset("train")[-n:], dataset.subset("test")
+        training, test = dataset.subset("train")[kind.part(n)], dataset.subset("test")
         if not len(test):
             raise GlowkitError(f"{dataset.name}: no images in the test split, which a judge needs to be scored")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            judge = Judge(list(dataset.attributes)).to(device)
-            _fit(judge, dataset, training, epochs)
+            torch.manual_seed(kind.seed)
+            judge = Judge(list(dataset.attributes), kind=kind).to(device)
+            _fit(judge, dataset, training, epochs, kind.name)
         judge.eval()
         about = {
             "attributes": judge.attributes,
@@ -112,11 +163,11 @@ def train_judge(
             "weights": weights,
         }
         half = {key: t.half() if t.ndim > 1 else t for key, t in judge.state_dict().items()}
-        checkpoint.write_tensors(folder / FILE, half, {"judge": json.dumps(about)})
-        return folder / FILE
+        checkpoint.write_tensors(folder / kind.file, half, {"judge": json.dumps(about)})
+        return folder / kind.file
 
 
-def _fit(judge: Judge, dataset: Dataset, indices: np.ndarray, epochs: int) -> None:
+def _fit(judge: Judge, dataset: Dataset, indices: np.ndarray, epochs: int, name: str) -> None:
     if len(indices) < BATCH:
         raise GlowkitError(f"{dataset.name}: {len(indices)} training images, a judge needs {BATCH} at least")
     device = judge.head.weight.device
@@ -125,12 +176,12 @@ def _fit(judge: Judge, dataset: Dataset, indices: np.ndarray, epochs: int) -> No
     optimiser = torch.optim.AdamW(judge.parameters(), 3e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
     judge.train()
-    with tqdm(total=steps, desc="judge", unit="step") as bar:
+    with tqdm(total=steps, desc=name, unit="step") as bar:
         for _ in range(epochs):
             order = torch.randperm(len(indices))
             for k in range(len(indices) // BATCH):
                 where = order[k * BATCH : (k + 1) * BATCH]
-                x = _worn(dataset.images(indices[where.numpy()]).to(device).float() / 255)
+                x = worn(dataset.images(indices[where.numpy()]).to(device).float() / 255)
                 loss = F.binary_cross_entropy_with_logits(judge.logits(x), labels[where.to(device)])
                 optimiser.zero_grad()
                 loss.backward()
@@ -140,7 +191,7 @@ def _fit(judge: Judge, dataset: Dataset, indices: np.ndarray, epochs: int) -> No
                 bar.set_postfix(loss=f"{loss.item():.3f}")
 
 
-def _worn(x: Tensor) -> Tensor:
+def worn(x: Tensor) -> Tensor:
     """Half of the images mirrored, each blurred and made noisy by a random amount, as a decoded picture may be."""
 
     def share() -> Tensor:
@@ -171,12 +222,12 @@ def _scores(judge: Judge, dataset: Dataset, indices: np.ndarray) -> dict[str, di
     return scores
 
 
-def open_judge(name: str | Path) -> Judge:
-    """The judge of a bundled name ("faces64") or of a model's folder."""
-    folder = checkpoint.folder_of(name)
-    path = folder / FILE
+def open_judge(name: str | Path, second: bool = False) -> Judge:
+    """The first or the second judge of a bundled name ("faces64") or of a model's folder."""
+    kind, folder = SECOND if second else FIRST, checkpoint.folder_of(name)
+    path = folder / kind.file
     if not path.exists():
-        raise GlowkitError(f"{path}: no judge there yet; make it with `glowkit judge {name}`")
+        raise GlowkitError(f"{path}: no {kind.name} there yet; make it with `glowkit judge {name}`")
     tensors, metadata = checkpoint.read_tensors(path)
     try:
         about = checkpoint.read_about(metadata, "judge", ABOUT)
@@ -184,10 +235,12 @@ def open_judge(name: str | Path) -> Judge:
         fields.check(about["scores"], dict.fromkeys(about["attributes"], fields.Table()), "scores.")
         for attribute, scores in about["scores"].items():
             fields.check(scores, SCORE, f"scores.{attribute}.", required=SCORE)
-        judge = Judge(about["attributes"], about["width"])
+        judge = Judge(about["attributes"], about["width"], kind)
         checkpoint.check_tensors(tensors, checkpoint.forms_of(judge.state_dict(), half=lambda tensor: tensor.ndim > 1))
     except GlowkitError as error:
-        raise GlowkitError(f"{path}: not a judge of this model ({error}); make it: `glowkit judge {name}`") from None
+        raise GlowkitError(
+            f"{path}: not a {kind.name} of this model ({error}); make it: `glowkit judge {name}`"
+        ) from None
     judge.load_state_dict(tensors)
     judge.scores = about["scores"]
     return judge.eval().requires_grad_(False)

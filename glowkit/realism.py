@@ -9,9 +9,14 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
+from tqdm.auto import trange
 
 from glowkit.edits import finite
+from glowkit.errors import GlowkitError
 from glowkit.intervals import Estimate
+from glowkit.judge import Judge, worn
+
+FACES = 64  # real pictures in a step of a `LooksReader`'s training, beside as many that are none
 
 
 class FaceReader:
@@ -24,9 +29,7 @@ class FaceReader:
 
     def __init__(self, real: Tensor) -> None:
         g = torch.Generator().manual_seed(0)
-        noise = real.mean((2, 3), keepdim=True) + torch.rand(real.shape, generator=g) - 0.5
-        wrong = [real.flip(2), _shuffled(real, 4, g), _shuffled(real, 8, g), noise]
-        rows = np.concatenate([self._rows(part) for part in (real, *wrong)])
+        rows = np.concatenate([self._rows(part) for part in (real, *_ruined(real, g))])
         self.classifier = LogisticRegression(C=0.01, class_weight="balanced", max_iter=300)
         self.classifier.fit(rows, np.arange(len(rows)) < len(real))
         self.threshold = np.quantile(self.classifier.decision_function(rows[len(real) :]), 0.99)
@@ -42,7 +45,70 @@ class FaceReader:
         return finite(x) & (self.classifier.decision_function(self._rows(x)) > self.threshold)
 
 
-def _shuffled(x: Tensor, tiles: int, generator: torch.Generator) -> Tensor:
+class LooksReader:
+    """reader(x) -> (B,): log-odds that a picture x (B, 3, H, W), uint8 or float in [0, 1], shows one face, in nats.
+
+    `FaceReader` asks whether eyes are over a mouth, and a double exposure has those. This is a small convolutional
+    network that has learnt, in `steps` steps, to tell real pictures (N, 3, H, W) from blends of two of them (cross-fades,
+    patchworks along soft borders, parts that are half another face's) and from what is no face. Both sides are mirrored,
+    blurred and made noisy alike, so that neither sharpness nor grain gives the answer away. It knows no attribute.
+
+    `passes(x)` is bool (B,): do the log-odds reach `threshold`, which one in twenty of `others` does not? These are real
+    pictures of other people than the first, so that 95% of unknown faces pass. A picture with a pixel that is not finite
+    has log-odds of -inf. The same pictures and seed make the same reader.
+    """
+
+    def __init__(self, real: Tensor, others: Tensor, steps: int = 400, seed: int = 0) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = Judge(["one face"])
+            self._fit(real, steps)
+        self.network.eval().requires_grad_(False)
+        self.threshold = float(self(others).quantile(0.05))
+
+    def _fit(self, real: Tensor, steps: int) -> None:
+        if len(real) < FACES:
+            raise GlowkitError(f"a reader of looks needs {FACES} real pictures at least, not {len(real)}")
+        optimiser = torch.optim.AdamW(self.network.parameters(), 3e-3, weight_decay=1e-2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
+        for _ in trange(steps, desc="looks", unit="step"):
+            x = real[torch.randperm(len(real))[:FACES]]
+            x = x / 255 if x.dtype == torch.uint8 else x
+            ruined = torch.cat(_ruined(x[: FACES // 16]))
+            wrong = torch.cat([_blended(x, x.roll(1, 0))[len(ruined) :], ruined])
+            odds = self.network.logits(worn(torch.cat([x, wrong])))[:, 0]
+            loss = F.binary_cross_entropy_with_logits(odds, (torch.arange(2 * FACES) < FACES).float())
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Tensor:
+        odds = torch.cat([self.network.logits(part)[:, 0] for part in x.split(256)]).cpu()
+        return torch.where(torch.from_numpy(finite(x)), odds, -torch.inf)
+
+    def passes(self, x: Tensor) -> np.ndarray:
+        return (self(x) >= self.threshold).numpy()
+
+
+def _blended(x: Tensor, other: Tensor) -> Tensor:
+    """Each picture x blended with another: half of them all over, the rest along a soft mask, wholly or in part."""
+    share = torch.empty(len(x), 1, 1, 1).uniform_(0.25, 0.75)
+    hills = F.interpolate(torch.randn(len(x), 1, 4, 4), size=x.shape[2:], mode="bicubic")
+    steepness = torch.empty(len(x), 1, 1, 1).uniform_(2, 20)
+    mask = (steepness * (hills - hills.mean((2, 3), keepdim=True))).sigmoid()
+    way = torch.randint(4, (len(x), 1, 1, 1))
+    return torch.lerp(x, other, torch.where(way < 2, share, torch.where(way < 3, mask, share * mask)))
+
+
+def _ruined(x: Tensor, generator: torch.Generator | None = None) -> list[Tensor]:
+    """What is no face but has a face's colours: the same upside down, cut into tiles and shuffled, and noise."""
+    noise = x.mean((2, 3), keepdim=True) + torch.rand(x.shape, generator=generator) - 0.5
+    return [x.flip(2), _shuffled(x, 4, generator), _shuffled(x, 8, generator), noise]
+
+
+def _shuffled(x: Tensor, tiles: int, generator: torch.Generator | None) -> Tensor:
     """Each picture cut into tiles x tiles squares, in random order."""
     parts = x.unfold(2, x.shape[2] // tiles, x.shape[2] // tiles)
     parts = parts.unfold(3, x.shape[3] // tiles, x.shape[3] // tiles).flatten(2, 3)

@@ -55,7 +55,7 @@ def test_it_works_on_its_own_device_alone():
     """On the device of shapes, which refuses whatever lies on another."""
     elsewhere, x = judge.Judge(["Up", "Down"]).to("meta").eval(), torch.rand(3, 3, 32, 32)
     assert elsewhere(x).device.type == elsewhere.features((255 * x).byte()).device.type == "meta"
-    assert judge._worn(x.to("meta")).device.type == "meta"
+    assert judge.worn(x.to("meta")).device.type == "meta"
 
 
 def test_a_picture_that_exploded_has_no_attribute(made):
