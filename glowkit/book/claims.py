@@ -13,7 +13,7 @@ import os
 import tomllib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from glowkit import escaping
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
 from glowkit.intervals import Estimate, wilson
+from glowkit.measures.found import open_measures
 
 UNDECIDED = "undecided"
 VERDICTS = ("reproduced", "reproduced with a correction", "contradicted", UNDECIDED, "wrong in the source")
@@ -90,6 +91,8 @@ class Entry:
 
     def _repr_markdown_(self) -> str:
         row = rows()[self.id]
+        if self.estimate is None:
+            return f"**{self.id}: open.** {row.claim} Not measured on {escaping.markdown(self.model)}."
         beside = "".join(f" *With {name}:* {text}." for name, text in self.beside().items())
         return (
             f"**{self.id}: {self.verdict}.** {row.claim} *Measured:* {row.measure}: {numbers(self)}.{beside} "
@@ -174,6 +177,25 @@ def record(
     kept = [old for old in _read(path) if old.id != id] if path.exists() else []
     _write(path, sorted([*kept, entry], key=lambda e: e.id))
     return entry
+
+
+def measured(id: str, model: str, figure: str = "") -> Entry:
+    """Keep what `glowkit measure` found for a row in the ledger; an open entry if it found nothing for this model."""
+    try:
+        found = open_measures(model).rows.get(id)
+    except GlowkitError:
+        found = None
+    if found is None:
+        return replace(_open(rows()[id]), model=Path(model).name)
+    return record(
+        id,
+        **found.estimate._asdict(),
+        control=found.control,
+        model=model,
+        figure=figure,
+        second=found.second,
+        centres=found.centres,
+    )
 
 
 def decided(entry: Entry) -> str:

@@ -23,7 +23,7 @@ from glowkit.dataset import PROCEDURAL, Dataset, cache_folder, kind_of, open_dat
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
 from glowkit.image_flow import BIN_CENTRES, ImageFlow
-from glowkit.judge import Judge, open_judges
+from glowkit.judge import Judge, open_judge
 from glowkit.randomness import stream
 from glowkit.realism import LooksReader
 from glowkit.study import CENTRES, NOISE, Study, open_study
@@ -133,7 +133,8 @@ def open_stage(name: str | Path, data: str | None = None, n: int | None = None) 
     noise or not both judges.
     """
     folder = checkpoint.folder_of(name)
-    flow, study, judges = checkpoint.load(folder), open_study(folder), open_judges(folder)
+    flow, study = checkpoint.load(folder), open_study(folder)
+    judges = open_judge(folder), open_judge(folder, second=True)
     if study.encoding != NOISE:
         raise GlowkitError(f"{name}: its study has no class means with noise; make it: `glowkit study {name}`")
     data = str(data or study.data)

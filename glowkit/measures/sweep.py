@@ -110,7 +110,7 @@ def judged(judge, x: Tensor) -> np.ndarray:
 
 @cache
 def sweep(stage: Stage) -> dict[tuple[str, bool, str], Edits]:
-    """All edits by (attribute, wanted, space). Each is kept in the stage's folder when it is done, and read from there."""
+    """All edits by (attribute, wanted, space). Each is kept in the stage's folder when done, and read from there."""
     folder = stage.folder / "edits"
     found = {}
     todo = list(plan(stage))
