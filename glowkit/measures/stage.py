@@ -78,14 +78,6 @@ class Stage:
         first = np.sort(np.unique(self.people[rows], return_index=True)[1])
         return rows[first][:n]
 
-    def without(self, attribute: str, n: int | None = None) -> np.ndarray:
-        """`faces` that an attribute can be added to."""
-        return self.faces(~self.has(attribute), n)
-
-    def with_(self, attribute: str, n: int | None = None) -> np.ndarray:
-        """`faces` that an attribute can be removed from."""
-        return self.faces(self.has(attribute), n)
-
     def pixels(self, rows: ArrayLike, encoding: str = CENTRES) -> Tensor:
         """Pictures (B, 3, H, W) in [0, 1] as they were encoded: at bin centres, or with the same noise."""
         return torch.cat([self._dequantised(row, encoding) for row in np.asarray(rows)]) + 0.5

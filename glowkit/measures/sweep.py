@@ -59,9 +59,11 @@ class Edits:
 FIELDS = ("rows", "people", "seen", "true", "error", "passes", "aside", "leak")
 
 
-def edit(stage: Stage, attribute: str, wanted: bool, space: str) -> Edits:
-    """Runs one of the edits of the sweep; removal only at alpha 1 (the other steps are NaN and False)."""
-    rows = (stage.without if wanted else stage.with_)(attribute, FACES[space])
+def edit(stage: Stage, attribute: str, wanted: bool, space: str, among: np.ndarray | None = None) -> Edits:
+    """Runs one edit, of the faces `among` bool (m,) or of all; removal only at alpha 1 (the other steps are NaN and
+    False)."""
+    calling = stage.has(attribute) != wanted
+    rows = stage.faces(calling if among is None else calling & among, FACES[space])
     others = np.array([name != attribute for name in stage.attributes])
     known = [[judge.attributes.index(name) for name in stage.attributes] for judge in stage.judges]
     k = stage.attributes.index(attribute)
