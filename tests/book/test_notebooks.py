@@ -145,3 +145,18 @@ def test_no_label_stands_twice():
     ]
     assert len(labels) > 50
     assert sorted(set(labels)) == sorted(labels)
+
+
+def test_the_bibliography_is_what_the_book_cites():
+    """Each citation has an entry, each entry is cited, and no key stands twice."""
+    pages = [*(ROOT / "notebooks").glob("*.md"), *(ROOT / "book").glob("*.md")]
+    cited = {
+        key.strip()
+        for page in pages
+        for keys in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", page.read_text(encoding="utf-8"))
+        for key in keys.split(",")
+    }
+    entries = re.findall(
+        r"^@\w+\{([^,]+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert sorted(cited) == sorted(entries)
