@@ -16,7 +16,7 @@ from glowkit.errors import GlowkitError
 from glowkit.intervals import Estimate
 from glowkit.judge import Judge, worn
 
-FACES = 64  # real pictures in a step of a `LooksReader`'s training, beside as many that are none
+FACES = 32  # real pictures in a step of a `LooksReader`'s training, beside as many that are none
 
 
 class FaceReader:
@@ -49,19 +49,20 @@ class LooksReader:
     """reader(x) -> (B,): log-odds that a picture x (B, 3, H, W), uint8 or float in [0, 1], shows one face, in nats.
 
     `FaceReader` asks whether eyes are over a mouth, and a double exposure has those. This is a small convolutional
-    network that has learnt, in `steps` steps, to tell real pictures (N, 3, H, W) from blends of two of them (cross-fades,
-    patchworks along soft borders, parts that are half another face's) and from what is no face. Both sides are mirrored,
-    blurred and made noisy alike, so that neither sharpness nor grain gives the answer away. It knows no attribute.
+    network that has learnt, in `steps` steps, to tell real pictures (N, 3, H, W) from blends of two of them
+    (cross-fades, patchworks along soft borders, parts that are half another face's) and from what is no face. Both
+    sides are mirrored, blurred, made noisy and changed in contrast alike, so that neither sharpness nor grain nor
+    paleness gives the answer away. It knows no attribute.
 
-    `passes(x)` is bool (B,): do the log-odds reach `threshold`, which one in twenty of `others` does not? These are real
-    pictures of other people than the first, so that 95% of unknown faces pass. A picture with a pixel that is not finite
-    has log-odds of -inf. The same pictures and seed make the same reader.
+    `passes(x)` is bool (B,): do the log-odds reach `threshold`, which one in twenty of `others` does not? These are
+    real pictures of other people than the first, so that 95% of unknown faces pass. A picture with a pixel that is not
+    finite has log-odds of -inf. The same pictures and seed make the same reader.
     """
 
-    def __init__(self, real: Tensor, others: Tensor, steps: int = 400, seed: int = 0) -> None:
+    def __init__(self, real: Tensor, others: Tensor, steps: int = 1500, seed: int = 0) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network = Judge(["one face"])
+            self.network = Judge(["one face"], width=12)
             self._fit(real, steps)
         self.network.eval().requires_grad_(False)
         self.threshold = float(self(others).quantile(0.05))
@@ -76,7 +77,10 @@ class LooksReader:
             x = x / 255 if x.dtype == torch.uint8 else x
             ruined = torch.cat(_ruined(x[: FACES // 16]))
             wrong = torch.cat([_blended(x, x.roll(1, 0))[len(ruined) :], ruined])
-            odds = self.network.logits(worn(torch.cat([x, wrong])))[:, 0]
+            both = torch.cat([x, wrong])
+            contrast = torch.empty(len(both), 1, 1, 1).uniform_(0.6, 1.4)
+            both = torch.lerp(both.mean((1, 2, 3), keepdim=True), both, contrast)
+            odds = self.network.logits(worn(both))[:, 0]
             loss = F.binary_cross_entropy_with_logits(odds, (torch.arange(2 * FACES) < FACES).float())
             optimiser.zero_grad()
             loss.backward()
@@ -95,7 +99,7 @@ class LooksReader:
 def _blended(x: Tensor, other: Tensor) -> Tensor:
     """Each picture x blended with another: half of them all over, the rest along a soft mask, wholly or in part."""
     share = torch.empty(len(x), 1, 1, 1).uniform_(0.25, 0.75)
-    hills = F.interpolate(torch.randn(len(x), 1, 4, 4), size=x.shape[2:], mode="bicubic")
+    hills = sum(F.interpolate(torch.randn(len(x), 1, k, k), size=x.shape[2:], mode="bicubic") for k in (2, 4))
     steepness = torch.empty(len(x), 1, 1, 1).uniform_(2, 20)
     mask = (steepness * (hills - hills.mean((2, 3), keepdim=True))).sigmoid()
     way = torch.randint(4, (len(x), 1, 1, 1))

@@ -6,6 +6,7 @@ import torch
 from scipy import linalg
 
 from glowkit import faces, realism
+from glowkit.errors import GlowkitError
 
 
 def test_faces_pass_as_faces_and_what_is_none_does_not():
@@ -19,6 +20,48 @@ def test_faces_pass_as_faces_and_what_is_none_does_not():
     assert not reader(torch.rand(60, 3, 32, 32, generator=generator)).any()
     assert not reader(torch.zeros(1, 3, 32, 32)).any()
     assert not reader(torch.where(torch.arange(32) == 3, torch.nan, others)).any()
+
+
+def drawn(n: int, seed: int) -> torch.Tensor:
+    return faces.render(faces.factors(range(n), seed=seed), 32)
+
+
+@pytest.fixture(scope="module")
+def looks():
+    return realism.LooksReader(drawn(400, 5), drawn(100, 6), steps=100)
+
+
+def test_double_exposures_do_not_pass_and_faces_do(looks):
+    real = drawn(100, 7).float() / 255
+    faded = (real + real.roll(1, 0)) / 2
+    odds, chance = looks(real), looks(faded)
+    assert (odds[:, None] > chance).float().mean() >= 0.9  # the area under the ROC curve
+    assert looks.passes(real).mean() >= 0.85
+    assert looks.passes(faded).mean() <= 0.5
+    assert looks.passes(drawn(100, 6)).mean() == pytest.approx(0.95, abs=0.01)  # by construction
+    assert not looks.passes(torch.rand(50, 3, 32, 32, generator=torch.Generator().manual_seed(0))).any()
+    assert not looks.passes(torch.where(torch.arange(32) == 3, torch.nan, real)).any()
+
+
+def test_looks_are_read_alike_whenever_they_are_learnt():
+    real, others = drawn(64, 5), drawn(40, 6)
+    before = torch.random.get_rng_state()
+    one, same, other = (realism.LooksReader(real, others, steps=3, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.equal(one(others), same(others)) and one.threshold == same.threshold
+    assert not torch.equal(one(others), other(others))
+    with pytest.raises(GlowkitError, match="32 real pictures at least, not 3"):
+        realism.LooksReader(real[:3], others)
+
+
+def test_a_blend_is_of_the_two_and_neither_of_them():
+    torch.manual_seed(0)
+    share = realism._blended(torch.zeros(400, 3, 32, 32), torch.ones(400, 3, 32, 32))
+    assert share.min() >= 0 and share.max() <= 1
+    assert ((share.mean((1, 2, 3)) > 0.1) & (share.mean((1, 2, 3)) < 0.9)).float().mean() > 0.9
+    even = share.flatten(1).std(1) < 1e-6  # cross-fades
+    assert 0.4 < even.float().mean() < 0.6
+    assert share[even].min() >= 0.25 and share[even].max() <= 0.75
 
 
 def test_shuffled_pictures_keep_their_tiles():

@@ -77,7 +77,6 @@ def kinds(base: Path) -> dict[str, Kind]:
     begun = r"^run(/(state\.safetensors|log\.jsonl))?$"
     config = {"action": _two_steps(base), "check": lambda: "", "writes": r"^run(/|$)", "kept": begun}
     study = {"action": edit(base / "face.png", "model"), **picture}
-    judge = {"action": _judged(base), "check": lambda: "", "writes": "^$"}
     found = {
         "config.toml": Kind(("config.toml",), ("config.toml",), TEXT, **config),
         "config.json": Kind(*few("model", "config.json"), JSON, sample, **picture),
@@ -85,7 +84,13 @@ def kinds(base: Path) -> dict[str, Kind]:
         "state": Kind(*few("half", "state.safetensors"), SAFETENSORS, resume, **run),
         "log": Kind(*few("half", "log.jsonl"), JSON, resume, **run | {"check": lambda: _log(base)}),
         "study": Kind(*few("model", "study.safetensors"), SAFETENSORS, **study),
-        "judge": Kind(*few("model", "judge.safetensors"), SAFETENSORS, **judge),
+        **{
+            name: Kind(*few("model", file), SAFETENSORS, _judged(base, second), lambda: "", "^$")
+            for name, file, second in (
+                ("judge", "judge.safetensors", False),
+                ("second judge", "second-judge.safetensors", True),
+            )
+        },
         "lists": Kind(*few("few", *(f"{name}.txt" for name in LISTS)), TEXT, stage.crop("few", "out"), **cropped),
         "lists as CSV": Kind(
             *few("csv", *(f"{name}.csv" for name in LISTS)), TEXT, stage.crop("csv", "out"), **cropped
@@ -138,12 +143,12 @@ def _two_steps(base: Path) -> child.Action:
     return action
 
 
-def _judged(base: Path) -> child.Action:
-    """Ask the judge, as the chapters do."""
+def _judged(base: Path, second: bool) -> child.Action:
+    """Ask a judge, as the chapters do."""
 
     def action() -> None:
         x = child.training.open_dataset(base / "packed", size=stage.SIZE).images(range(4))
-        known = child.judge.open_judge("model")
+        known = child.judge.open_judge("model", second)
         for attribute in stage.ATTRIBUTES:
             known.says(x, attribute)
         if not known(x).isfinite().all():

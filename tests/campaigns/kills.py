@@ -45,6 +45,7 @@ def kinds(base: Path, mirror: str) -> dict[str, Kind]:
         "crop --packed": Kind(stage.crop(base / "tree", "out", "--packed")),
         "study": Kind(stage.study("model", base / "packed"), model),
         "judge": Kind(stage.judge("model", base / "packed"), model),
+        "second judge": Kind(stage.judge("model", base / "packed", second=True), model),
         "faces": Kind(child.command("faces", "out", "--n", 1, "--size", 32)),
         "publish": Kind(child.command("publish", base / "run", "out")),
         "fetch": Kind(_fetch(mirror)),

@@ -58,7 +58,8 @@ def make(folder: Path) -> Path:
                    child.command("publish", folder / "run", folder / "bare")):  # fmt: skip
         _well(action, folder)
     shutil.copytree(folder / "bare", folder / "model")
-    for action in (study("model", folder / "packed"), judge("model", folder / "packed")):
+    packed = folder / "packed"
+    for action in (study("model", packed), judge("model", packed), judge("model", packed, second=True)):
         _well(action, folder)
     shutil.copytree(folder / "run", folder / "half")
     _well(_half(folder), folder)
@@ -85,9 +86,9 @@ def study(model: Path | str, data: Path) -> child.Action:
     return child.command("study", model, "--data", data, "--n", 100)
 
 
-def judge(model: Path | str, data: Path) -> child.Action:
-    """As `glowkit judge`, for one epoch."""
-    return child.library(lambda: child.judge.train_judge(model, data=data, epochs=1))
+def judge(model: Path | str, data: Path, second: bool = False) -> child.Action:
+    """As `glowkit judge`, for one of the two and one epoch."""
+    return child.library(lambda: child.judge.train_judge(model, data=data, epochs=1, second=second))
 
 
 def _half(folder: Path) -> child.Action:
