@@ -195,6 +195,19 @@ def publish(model: str, out: Path) -> None:
 @app.command()
 @MODEL
 @DATA
+@click.option(
+    "--row", "rows", multiple=True, help="A row of the ledger, again if need be [default: all not measured yet]."
+)
+def measure(model: str, data: str | None, rows: tuple[str, ...]) -> None:
+    """Measure the ledger's findings on MODEL, with its study and both judges; they are kept beside it."""
+    from glowkit import measures
+
+    click.echo(measures.measure(model, data=data, rows=rows))
+
+
+@app.command()
+@MODEL
+@DATA
 @click.option("--n", default=12_000, help="How many training images; where there are fewer, all.")
 @click.option("--draws", type=click.IntRange(0, 64), default=2, help="Latents with noise of each; 0: bin centres only.")
 @DEVICE

@@ -77,7 +77,7 @@ def test_errors_are_compared_where_success_is_equal(plant, gain, dearer):
 
 
 def test_what_cannot_be_judged_is_left_out(plant):
-    stage = plant(gain=1.0, dearer=1.0, ceiling=0.1)
+    stage = plant(gain=1.0, dearer=1.0, ceiling=0.05)
     assert [row(stage) for row in (success.c16, success.c18, success.b02, success.b12)] == [None] * 4
     assert np.isnan(success._success(stage, NOISE, 0, True)).all()
 
