@@ -194,6 +194,7 @@ def c33(stage: Stage) -> Found:
             "attributes": stage.attributes,
             "support": _short(sheet.support),
             "spread": _short(sheet.spread[:, 0]),
+            "spread_without": _short(sheet.spread[:, 1]),
             "count": sheet.count[:, 0].tolist(),
             "added": _short(success),
             "removed": _short(_success(stage, NOISE, 0, False)),
@@ -260,7 +261,7 @@ def c40(stage: Stage, wanted: bool) -> Found:
     """Rank correlation of measured success with what the sheet predicts from the other attributes."""
     sheet = _sheet(stage)
     column = 0 if wanted else 1
-    features = np.stack([sheet.support, sheet.spread[:, column], np.log(sheet.count[:, column])], 1)
+    features = np.log(np.stack([sheet.support, sheet.spread[:, column], sheet.count[:, column]], 1))
 
     def predicted(space: str, judge: int) -> tuple[Estimate, np.ndarray, np.ndarray]:
         success = _success(stage, space, judge, wanted)
