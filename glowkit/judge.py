@@ -237,10 +237,13 @@ def open_judge(name: str | Path, second: bool = False) -> Judge:
             fields.check(scores, SCORE, f"scores.{attribute}.", required=SCORE)
         judge = Judge(about["attributes"], about["width"], kind)
         checkpoint.check_tensors(tensors, checkpoint.forms_of(judge.state_dict(), half=lambda tensor: tensor.ndim > 1))
+        judge.load_state_dict(tensors)
+        # Weights that are finite may still be so large that nothing of what they say is.
+        if not judge.eval()(torch.linspace(0, 1, 3 * 64 * 64).view(1, 3, 64, 64)).isfinite().all():
+            raise GlowkitError("its probabilities are not finite")
     except GlowkitError as error:
         raise GlowkitError(
             f"{path}: not a {kind.name} of this model ({error}); make it: `glowkit judge {name}`"
         ) from None
-    judge.load_state_dict(tensors)
     judge.scores = about["scores"]
-    return judge.eval().requires_grad_(False)
+    return judge.requires_grad_(False)
