@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from glowkit import checkpoint, fields
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
@@ -65,6 +68,12 @@ def open_measures(name: str | Path) -> Measures:
     if any(content[key] != value for key, value in sums(folder).items()):
         raise GlowkitError(f"{path}: measured with other weights or another study; anew: `glowkit measure {name}`")
     return Measures(folder.name, content["data"], content["faces"], rows)
+
+
+def rounded(values: ArrayLike, digits: int = 4) -> list | float:
+    """Numbers of any shape as nested lists for `details`, to so many significant digits."""
+    values = np.asarray(values, float)
+    return [rounded(value, digits) for value in values] if values.ndim else float(f"{values:.{digits}g}")
 
 
 def write(folder: Path, measures: Measures) -> None:
