@@ -21,7 +21,7 @@ from glowkit import escaping
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
 from glowkit.intervals import Estimate, wilson
-from glowkit.measures.found import open_measures
+from glowkit.measures.found import Found, open_measures
 
 UNDECIDED = "undecided"
 VERDICTS = ("reproduced", "reproduced with a correction", "contradicted", UNDECIDED, "wrong in the source")
@@ -181,10 +181,7 @@ def record(
 
 def measured(id: str, model: str, figure: str = "") -> Entry:
     """Keep what `glowkit measure` found for a row in the ledger; an open entry if it found nothing for this model."""
-    try:
-        found = open_measures(model).rows.get(id)
-    except GlowkitError:
-        found = None
+    found = _found(id, model)
     if found is None:
         return replace(_open(rows()[id]), model=Path(model).name)
     return record(
@@ -196,6 +193,19 @@ def measured(id: str, model: str, figure: str = "") -> Entry:
         second=found.second,
         centres=found.centres,
     )
+
+
+def details(id: str, model: str) -> Mapping | None:
+    """What `glowkit measure` kept of a row for its figure and tables; None if it found nothing for this model."""
+    found = _found(id, model)
+    return None if found is None else found.details
+
+
+def _found(id: str, model: str) -> Found | None:
+    try:
+        return open_measures(model).rows.get(id)
+    except GlowkitError:  # none yet, or of another study: the row is open
+        return None
 
 
 def decided(entry: Entry) -> str:

@@ -22,12 +22,11 @@ from glowkit.measures.stage import Stage, open_stage
 
 __all__ = ["ROWS", "Found", "Measures", "Stage", "measure", "open_measures", "open_stage"]
 
-MODULES = (certainty, levels, norms, projections, rivals, spots, success, twists)
-_unsorted = {id: row for module in MODULES for id, row in module.ROWS.items()}
-# In the ledger's order: the thesis's rows, then those beyond it.
-ROWS: dict[str, Callable[[Stage], Found | None]] = {
-    id: _unsorted[id] for id in sorted(_unsorted, key=lambda id: (id[0] == "B", id))
-}
+_MODULES = (certainty, levels, norms, projections, rivals, spots, success, twists)
+# In the order of the ledger: C01 to C40, then B01 to B12.
+ROWS: dict[str, Callable[[Stage], Found | None]] = dict(
+    sorted((item for part in _MODULES for item in part.ROWS.items()), key=lambda item: (item[0][0] == "B", item[0][:3]))
+)
 
 
 def measure(name: str | Path, data: str | None = None, rows: Iterable[str] = ()) -> Path:
