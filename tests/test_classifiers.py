@@ -4,11 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.svm import LinearSVC
 
 from glowkit import classifiers as c
 from glowkit.errors import GlowkitError
@@ -160,3 +162,37 @@ def test_random_labels_separate_below_n_equals_d_and_mean_nothing():
 def test_one_class_is_refused():
     with pytest.raises(GlowkitError, match="both classes"):
         c.auc([1, 2], [True, True])
+
+
+def test_discriminants_are_the_shrunk_inverse_on_the_mean_difference():
+    x, y = two_classes(400, 12, 2.0, 0)
+    x = x * np.linspace(1, 4, 12)
+    labels = np.stack([y, np.arange(400) % 2 == 0], 1)
+    found = c.discriminants(torch.from_numpy(x), labels, [0.2, 0.7]).numpy()
+    covariance = np.cov(x, rowvar=False, bias=True)
+    for line, s in zip(found, (0.2, 0.7), strict=True):
+        shrunk = (1 - s) * covariance + s * np.trace(covariance) / 12 * np.eye(12)
+        for k, label in enumerate(labels.T):
+            np.testing.assert_allclose(shrunk @ line[:, k], x[label].mean(0) - x[~label].mean(0), atol=1e-8)
+    # the same line as with the covariance within the classes, shrunk to the same sphere
+    within = (1 - 0.2) * sum(np.cov(x[part], rowvar=False, bias=True) * part.mean() for part in (y, ~y))
+    ridge = within + 0.2 * np.trace(covariance) / 12 * np.eye(12)
+    fisher = np.linalg.solve(ridge, x[y].mean(0) - x[~y].mean(0))
+    assert fisher @ found[0][:, 0] == pytest.approx(np.linalg.norm(fisher) * np.linalg.norm(found[0][:, 0]))
+
+
+@pytest.mark.parametrize("loss", list(c.LOSSES))
+def test_penalised_classifiers_are_scikit_learns(loss):
+    x, y = two_classes(500, 15, 1.5, 0)
+    labels = np.stack([y, x[:, 0] > 0.5], 1)
+    found = c.penalised(torch.from_numpy(x), labels, loss, (0.3, 30.0), iterations=300).numpy()
+    scaled = x - x.mean(0)
+    scaled /= np.sqrt(np.square(scaled).sum(1).mean())
+    for k, penalty in enumerate((0.3, 30.0)):
+        for a, label in enumerate(labels.T):
+            if loss == "linear SVM":
+                theirs = LinearSVC(C=penalty, intercept_scaling=1e3, tol=1e-8, max_iter=10**5, dual=False)
+            else:
+                theirs = LogisticRegression(C=penalty, tol=1e-8)
+            line = theirs.fit(scaled, label).coef_[0]
+            np.testing.assert_allclose(found[k][:, a], line, atol=2e-3 * np.abs(line).max())

@@ -93,18 +93,18 @@ class Stage:
     @cached_property
     def looks(self) -> LooksReader:
         """Trained on training images: does a picture show one face?"""
-        training, others = self._seen.subset("train"), self._seen.subset("valid")
-        return LooksReader(*(self.flow.quantise(self._seen.images(w)) for w in (training[:4000], others[:1000])))
+        training, others = self.seen.subset("train"), self.seen.subset("valid")
+        return LooksReader(*(self.flow.quantise(self.seen.images(w)) for w in (training[:4000], others[:1000])))
 
     @cached_property
     def linear(self) -> ImageFlow:
         """The linear flow of the same images: the bundled one, or, of photographs, fitted to the training split."""
         if self.drawn and self.flow.image_size == checkpoint.config_of(LINEAR).image_size:
             return checkpoint.load(LINEAR)
-        return linear.fit(self._seen, bits=self.flow.bits)[0]
+        return linear.fit(self.seen, bits=self.flow.bits)[0]
 
     @cached_property
-    def _seen(self) -> Dataset:
+    def seen(self) -> Dataset:
         """The set whose training and validation images made the model."""
         return open_dataset(self.study.data, size=self.flow.image_size) if self.drawn else self.album
 

@@ -1,0 +1,166 @@
+"""Rows on projections: do lines through class means tell faces apart, where best, and are projections normal?"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import stats
+from tqdm.auto import tqdm
+
+from glowkit import classifiers, intervals
+from glowkit.intervals import Estimate
+from glowkit.measures.found import Found, rounded
+from glowkit.measures.stage import ENCODINGS, Stage, batches
+from glowkit.study import CENTRES, NOISE
+
+LATENT, PIXEL, LINEAR = "latent", "image", "linear flow"
+OPPOSITE, ZERO = "opposite", "zero"
+
+
+def c21(stage: Stage) -> Found:
+    """AUC of the opposite projection, latents less image space."""
+    labels, people = told(stage)
+    gains = {kind: _gain(stage, LATENT, PIXEL, kind) for kind in ENCODINGS}
+    areas = {kind: _areas(stage, kind) for kind in ENCODINGS}
+    mean = {key: np.mean([area.estimate for area in found]) for key, found in areas[NOISE].items()}
+    shuffled = classifiers.auc_difference(
+        *(projections(stage, NOISE)[space, OPPOSITE][:, known(stage)] for space in (LATENT, PIXEL)),
+        np.random.default_rng(0).permutation(labels), people,
+    )  # fmt: skip
+    return Found(
+        gains[NOISE],
+        f"mean AUC, opposite: latent {mean[LATENT, OPPOSITE]:.3f}, image {mean[PIXEL, OPPOSITE]:.3f}; zero: latent "
+        f"{mean[LATENT, ZERO]:.3f}, image {mean[PIXEL, ZERO]:.3f}; the same difference with shuffled labels "
+        f"{shuffled.brief}",
+        centres=gains[CENTRES],
+        details={
+            "attributes": [stage.attributes[k] for k in known(stage)],
+            "positives": labels.sum(0).tolist(),
+            # estimate, low, high of each attribute; at bin centres the estimates alone
+            NOISE: {
+                " ".join(key): rounded([[e.estimate, *e.ci] for e in found]) for key, found in areas[NOISE].items()
+            },
+            CENTRES: {" ".join(key): rounded([e.estimate for e in found]) for key, found in areas[CENTRES].items()},
+        },
+    )
+
+
+def b11(stage: Stage) -> Found:
+    """AUC of the opposite projection, Glow's latents less those of the linear flow."""
+    gains = {kind: _gain(stage, LATENT, LINEAR, kind) for kind in ENCODINGS}
+    mean = {
+        space: np.mean([area.estimate for area in _areas(stage, NOISE)[space, OPPOSITE]])
+        for space in (LATENT, LINEAR, PIXEL)
+    }
+    return Found(
+        gains[NOISE],
+        f"mean AUC: Glow {mean[LATENT]:.3f}, the linear flow {mean[LINEAR]:.3f} (rank "
+        f"{stage.linear.config.rank:,}), pixels {mean[PIXEL]:.3f}",
+        centres=gains[CENTRES],
+    )
+
+
+def c24(stage: Stage) -> Found:
+    """Kolmogorov-Smirnov distance between opposite projections and the normal, less that of Gaussian draws."""
+    parts = {kind: _departures(projections(stage, kind)[LATENT, OPPOSITE]) for kind in ENCODINGS}
+    draws = _departures(np.random.default_rng(0).standard_normal(parts[NOISE].shape))
+    m, attributes = draws.shape
+    outer, inner = np.tile(np.arange(attributes), m), np.repeat(stage.people, attributes)
+    excess = {
+        kind: intervals.hierarchical(np.mean, (part - draws).ravel(), outer=outer, inner=inner)
+        for kind, part in parts.items()
+    }
+    scores = {kind: projections(stage, kind)[LATENT, OPPOSITE] for kind in ENCODINGS}
+    return Found(
+        excess[NOISE],
+        f"the distance itself {parts[NOISE].mean():.3f}, of as many Gaussian draws {draws.mean():.3f}",
+        centres=excess[CENTRES],
+        details={"attributes": stage.attributes, "draws": rounded(draws.mean(0))}
+        | {
+            kind: {
+                "distance": rounded(parts[kind].mean(0)),
+                "mean": rounded(scores[kind].mean(0)),
+                "std": rounded(scores[kind].std(0)),
+            }
+            for kind in ENCODINGS
+        },
+    )
+
+
+@cache
+def projections(stage: Stage, encoding: str) -> dict[tuple[str, str], np.ndarray]:
+    """(m, A) signed lengths of all faces along each attribute's lines, by space and kind.
+
+    In image space and in the linear flow's the faces have the same noise as their latents. Of the linear flow, W v on
+    W (m+ - m-): the difference of what it makes of the two class means, for it is affine.
+    """
+    study, size = stage.study, stage.flow.image_size
+    lines = {
+        (LATENT, OPPOSITE): [study.direction(name, encoding) for name in stage.attributes],
+        (LATENT, ZERO): [study.class_mean(name, encoding=encoding) for name in stage.attributes],
+        (PIXEL, OPPOSITE): [study.pixel_direction(name) for name in stage.attributes],
+        (PIXEL, ZERO): [study.pixel_class_mean(name) for name in stage.attributes],
+    }
+    lines = {key: torch.from_numpy(np.stack(line)) for key, line in lines.items()}
+    with torch.no_grad():
+        ends = [
+            torch.from_numpy(np.stack([study.pixel_class_mean(name, positive) for name in stage.attributes])) - 0.5
+            for positive in (True, False)
+        ]
+        with_, without = (stage.linear(end.view(-1, 3, size, size))[0] for end in ends)
+        lines[LINEAR, OPPOSITE] = with_ - without
+        lines = {key: F.normalize(line, dim=1).T for key, line in lines.items()}
+        found = {key: np.empty((len(stage.where), len(stage.attributes)), np.float32) for key in lines}
+        for rows in tqdm(batches(len(stage.where)), f"projections, {encoding}", unit="batch"):
+            x = stage.pixels(rows, encoding)
+            points = {
+                LATENT: stage.z[encoding][rows.start : rows.stop],
+                PIXEL: x.flatten(1),
+                LINEAR: stage.linear(x - 0.5)[0],
+            }
+            for key, line in lines.items():
+                found[key][rows.start : rows.stop] = points[key[0]] @ line
+    return found
+
+
+def known(stage: Stage) -> np.ndarray:
+    """Which attributes some of the faces have and some have not."""
+    return np.flatnonzero(stage.labels.any(0) & ~stage.labels.all(0))
+
+
+def told(stage: Stage) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (m, K) of the `known` attributes, and people (m,)."""
+    return stage.labels[:, known(stage)], stage.people
+
+
+def _gain(stage: Stage, space: str, other: str, encoding: str) -> Estimate:
+    found = projections(stage, encoding)
+    scores, others = (found[name, OPPOSITE][:, known(stage)] for name in (space, other))
+    return classifiers.auc_difference(scores, others, *told(stage))
+
+
+def _areas(stage: Stage, encoding: str) -> dict[tuple[str, str], list[Estimate]]:
+    return {
+        key: [classifiers.auc(scores[:, k], stage.labels[:, k], stage.people) for k in known(stage)]
+        for key, scores in projections(stage, encoding).items()
+    }
+
+
+def _departures(scores: np.ndarray) -> np.ndarray:
+    """(m, A), each column's mean its Kolmogorov-Smirnov distance to the normal.
+
+    That is the largest gap between two distribution functions; where it is, a face adds to it what its own step adds.
+    So the distance is a mean over faces, and has the intervals of one.
+    """
+    parts = np.empty(scores.shape)
+    for column, part in zip(scores.T, parts.T, strict=True):
+        found = stats.kstest(column, stats.norm.cdf)
+        below = column <= found.statistic_location if found.statistic_sign > 0 else column < found.statistic_location
+        part[:] = found.statistic_sign * (below - stats.norm.cdf(found.statistic_location))
+    return parts
+
+
+ROWS = {"C21": c21, "C24": c24, "B11": b11}

@@ -1,0 +1,55 @@
+"""The rows on projections against scikit-learn's and SciPy's numbers, and on latents that know nothing."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from glowkit.measures import projections
+
+
+def mean_area(scores, labels):
+    return np.mean([roc_auc_score(y, s) for y, s in zip(labels.T, scores.T, strict=True)])
+
+
+def test_c21_and_b11_are_differences_of_mean_areas(stage):
+    study = stage.study
+    for encoding in ("noise", "centres"):
+        lines = np.stack([study.direction(name, encoding) for name in stage.attributes], 1)
+        latent = mean_area(stage.z[encoding].numpy() @ lines, stage.labels)
+        pixels = stage.pixels(range(len(stage.where)), encoding).flatten(1).numpy()
+        lines = np.stack([study.pixel_direction(name) for name in stage.attributes], 1)
+        image = mean_area(pixels @ lines, stage.labels)
+        # C^(-1/2) v . C^(-1/2) d, one matrix of the linear flow squared
+        white = stage.linear(stage.pixels(range(len(stage.where)), encoding) - 0.5)[0].detach().numpy()
+        across = np.stack([stage.linear.basis().detach().numpy().T @ line for line in lines.T], 1)
+        variances, rest = stage.linear.variances.detach().numpy(), float(stage.linear.rest)
+        basis = stage.linear.basis().detach().numpy()
+        moved = lines / np.sqrt(rest) + basis @ ((1 / np.sqrt(variances) - 1 / np.sqrt(rest))[:, None] * across)
+        linear = mean_area(white @ moved, stage.labels)
+        found = {
+            id: row.estimate if encoding == "noise" else row.centres
+            for id, row in (("C21", projections.c21(stage)), ("B11", projections.b11(stage)))
+        }
+        assert found["C21"].estimate == pytest.approx(latent - image, abs=1e-4)
+        assert found["B11"].estimate == pytest.approx(latent - linear, abs=2e-4)
+        assert found["C21"].n == len(np.unique(stage.people))
+
+
+def test_latents_that_know_nothing_lose(pure):
+    assert projections.c21(pure).estimate.ci[1] < 0 and projections.b11(pure).estimate.ci[1] < 0
+
+
+def test_a_departure_is_a_mean_over_faces():
+    scores = np.random.default_rng(0).normal(size=(300, 4)) * (1, 2, 0.5, 1) + (0, 0, 0, -0.7)
+    expected = [stats.kstest(column, "norm").statistic for column in scores.T]
+    assert projections._departures(scores).mean(0) == pytest.approx(expected, abs=1e-12)
+
+
+def test_c24_is_the_distance_beyond_chance(stage, pure):
+    found, chance = projections.c24(stage), projections.c24(pure)
+    assert found.estimate.ci[0] > max(0.05, chance.estimate.ci[1])
+    assert chance.estimate.ci[0] < 0 < chance.estimate.ci[1]
+    lines = [stage.study.direction(name) for name in stage.attributes]
+    each = [stats.kstest(stage.z["noise"].numpy() @ (d / np.linalg.norm(d)), "norm").statistic for d in lines]
+    assert found.details["noise"]["distance"] == pytest.approx(each, abs=1e-3)
