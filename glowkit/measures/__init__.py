@@ -16,15 +16,17 @@ from tqdm.auto import tqdm
 from glowkit import checkpoint
 from glowkit.errors import GlowkitError
 from glowkit.files import alone_in
-from glowkit.measures import success
+from glowkit.measures import means, mirrors, paths, places, steps, success
 from glowkit.measures.found import Found, Measures, open_measures, write
 from glowkit.measures.stage import Stage, open_stage
 
 __all__ = ["ROWS", "Found", "Measures", "Stage", "measure", "open_measures", "open_stage"]
 
-ROWS: dict[str, Callable[[Stage], Found | None]] = {
-    **success.ROWS,
-}
+_MODULES = (means, mirrors, paths, places, steps, success)
+# In the order of the ledger: C01 to C40, then B01 to B12.
+ROWS: dict[str, Callable[[Stage], Found | None]] = dict(
+    sorted((item for part in _MODULES for item in part.ROWS.items()), key=lambda item: (item[0][0] == "B", item[0][:3]))
+)
 
 
 def measure(name: str | Path, data: str | None = None, rows: Iterable[str] = ()) -> Path:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from glowkit import checkpoint, fields
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
@@ -73,6 +76,26 @@ def write(folder: Path, measures: Measures) -> None:
     content = {"data": measures.data, "faces": measures.faces, **sums(folder), "rows": rows}
     with replacing(folder / FILE) as unfinished:
         unfinished.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def rounded(value: Any, digits: int = 4) -> Any:
+    """`details` as JSON has them: numbers with so many significant digits (None for what is not finite), arrays and
+    estimates as lists, an estimate as [estimate, low, high, n]."""
+    match value:
+        case Estimate(estimate, ci, n):
+            return [*rounded([estimate, *ci], digits), int(n)]
+        case Mapping():
+            return {str(key): rounded(item, digits) for key, item in value.items()}
+        case np.ndarray() | torch.Tensor():
+            return rounded(value.tolist(), digits)
+        case list() | tuple():
+            return [rounded(item, digits) for item in value]
+        case float() | np.floating():
+            return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+        case np.generic():
+            return value.item()
+        case _:
+            return value
 
 
 def sums(folder: Path) -> dict[str, str]:
