@@ -145,3 +145,26 @@ def test_no_label_stands_twice():
     ]
     assert len(labels) > 50
     assert sorted(set(labels)) == sorted(labels)
+
+
+def test_the_bibliography_is_what_the_book_cites():
+    """Each citation has an entry, each entry is cited, and no key stands twice."""
+    pages = [*(ROOT / "notebooks").glob("*.md"), *(ROOT / "book").glob("*.md")]
+    cited = {
+        key.strip()
+        for page in pages
+        for keys in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", page.read_text(encoding="utf-8"))
+        for key in keys.split(",")
+    }
+    entries = re.findall(
+        r"^@\w+\{([^,]+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert sorted(cited) == sorted(entries)
+
+
+def test_each_figure_of_the_thesis_is_listed_with_one_of_this_book():
+    pages = "".join((ROOT / "notebooks" / f"{name}.md").read_text(encoding="utf-8") for name in NAMES)
+    listed = re.findall(r"^\| (\d+) \| [^|]+ \| (.*numref.*) \|$", pages, re.MULTILINE)
+    assert [int(number) for number, _ in listed] == list(range(1, 32))
+    labels = set(re.findall(r"^    name: ([\w-]+)$", pages, re.MULTILINE))
+    assert {label for _, here in listed for label in re.findall(r"\{numref\}`([\w-]+)`", here)} <= labels
