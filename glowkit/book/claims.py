@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from glowkit import escaping
 from glowkit.errors import GlowkitError
@@ -196,6 +197,14 @@ def measured(id: str, model: str, figure: str = "") -> Entry:
         second=found.second,
         centres=found.centres,
     )
+
+
+def details(id: str, model: str) -> Mapping[str, Any]:
+    """What `glowkit measure` left for a row's figure or table; empty if it found nothing for this model."""
+    try:
+        return open_measures(model).rows[id].details
+    except (GlowkitError, KeyError):
+        return {}
 
 
 def decided(entry: Entry) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from glowkit.intervals import Estimate
-from glowkit.measures.found import rounded
+from glowkit.measures.found import estimate_of, rounded
 
 
 def test_details_are_rounded_to_significant_digits_and_plain():
@@ -19,4 +19,5 @@ def test_details_are_rounded_to_significant_digits_and_plain():
         "1": 123500.0, "estimate": [0.1235, 0.1, 0.6667, 1234567], "array": [[0.3333, None]], "tensor": [3.333e-8],
         "names": ["a"], "whole": 123456, "yes": True,
     }  # fmt: skip
+    assert estimate_of(found["estimate"]) == (0.1235, (0.1, 0.6667), 1234567)
     assert json.loads(json.dumps(found)) == found
