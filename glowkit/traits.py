@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike
 from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
+from glowkit import intervals
+from glowkit.intervals import Estimate
 from glowkit.judge import Judge
 
 HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
@@ -61,3 +63,14 @@ class TraitReader:
 def difference_by_chance(traits: np.ndarray, reach: int = 99) -> float:
     """Share of traits (T, B) in which two people differ: over all pairs of pictures up to `reach` places apart."""
     return np.mean([traits != np.roll(traits, k, axis=1) for k in range(1, reach + 1)])
+
+
+def beyond_chance(start: ArrayLike, changed: ArrayLike) -> Estimate:
+    """The share of people whose trait changed, start (n,) to changed (n,), less the share of pairs of them that differ.
+
+    Over all pairs. What a person adds to the difference is their own change less twice how much they differ from the
+    others: the jackknife's values to first order, and Student's interval is theirs.
+    """
+    start = np.asarray(start)
+    from_others = (start[:, None] != start).sum(1) / (len(start) - 1)
+    return intervals.mean((start != np.asarray(changed)) - 2 * from_others + from_others.mean())

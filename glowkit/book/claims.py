@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from glowkit import escaping
 from glowkit.errors import GlowkitError
@@ -195,10 +196,10 @@ def measured(id: str, model: str, figure: str = "") -> Entry:
     )
 
 
-def details(id: str, model: str) -> Mapping | None:
-    """What `glowkit measure` kept of a row for its figure and tables; None if it found nothing for this model."""
+def details(id: str, model: str) -> Mapping[str, Any]:
+    """What `glowkit measure` kept of a row for its figure and tables; empty if it found nothing for this model."""
     found = _found(id, model)
-    return None if found is None else found.details
+    return {} if found is None else found.details
 
 
 def _found(id: str, model: str) -> Found | None:

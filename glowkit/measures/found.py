@@ -98,6 +98,11 @@ def rounded(value: Any, digits: int = 4) -> Any:
             return value
 
 
+def estimate_of(numbers: list) -> Estimate:
+    """An estimate as `rounded` left it in `details`."""
+    return _estimate("details", numbers)
+
+
 def sums(folder: Path) -> dict[str, str]:
     """What the file says that it was measured with."""
     return {"weights": checkpoint.weights_hash(folder), "study": checkpoint.sha256(folder / "study.safetensors")}
