@@ -25,7 +25,7 @@ FAR = np.array([max(map(abs, move)) for move in MOVES])
 
 def c20(stage: Stage) -> Found | None:
     """Faces are the units, each with the mean over its displacements."""
-    if ATTRIBUTE not in stage.attributes or len(stage.without(ATTRIBUTE, 2)) < 2:
+    if ATTRIBUTE not in stage.attributes or len(stage.faces(~stage.has(ATTRIBUTE), 2)) < 2:
         return None
     found = {encoding: _displaced(stage, encoding) for encoding in ENCODINGS}
     noisy, centres = (_mean(parts[..., 0] - parts[..., 1]) for parts, _, _ in found.values())
@@ -54,7 +54,7 @@ def c20(stage: Stage) -> Found | None:
 def _displaced(stage: Stage, encoding: str) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """`placement.coordinates` (M, n, 2) of the edit in latents and in pixels; and bool (2, 1 + M, n), where each judge
     sees the attribute, home first: "before", "edited" and, of drawn faces, "true"."""
-    rows = stage.without(ATTRIBUTE, FACES)
+    rows = stage.faces(~stage.has(ATTRIBUTE), FACES)
     x, study = stage.pixels(rows, encoding), stage.study
     direction, pixel_direction = study.direction(ATTRIBUTE, encoding), study.pixel_direction(ATTRIBUTE)
     truth = {"true": stage.truth(rows, ATTRIBUTE, True)} if stage.drawn else {}

@@ -46,7 +46,7 @@ def _steps(stage: Stage, encoding: str) -> dict[str, dict[str, np.ndarray]]:
     z, found = stage.z[encoding], {}
     with tqdm(stage.attributes, f"calibrated steps, {encoding}", unit="attribute") as bar:
         for name in bar:
-            rows = stage.without(name, FACES[encoding])
+            rows = stage.faces(~stage.has(name), FACES[encoding])
             target = stage.faces(stage.has(name) & ~np.isin(stage.people, stage.people[rows]), TARGETS)
             if len(rows) < 2 or not len(target):
                 continue

@@ -36,7 +36,7 @@ def test_an_edit_that_follows_comes_out_below(stage, monkeypatch):
 
     def following(z):
         x, (dx, dy) = decode(z), next(moves)
-        rows = stage.without("Smiling", 40)
+        rows = stage.faces(~stage.has("Smiling"), 40)
         change = (
             torch.from_numpy(stage.study.pixel_direction("Smiling")).view(1, 3, 32, 32).expand(len(rows), -1, -1, -1)
         )

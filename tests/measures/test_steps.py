@@ -42,7 +42,7 @@ def test_who_knows_where_the_face_is_gets_it_there(stage):
 
 def test_the_step_leads_to_the_mean_of_other_people_with_the_attribute(stage):
     found = steps._steps(stage, NOISE)["Male"]
-    rows = stage.without("Male", 40)
+    rows = stage.faces(~stage.has("Male"), 40)
     direction = stage.study.direction("Male", NOISE).astype(float)
     z = stage.z[NOISE].double().numpy()
     goal = (z[stage.has("Male")] @ direction).mean()
