@@ -38,6 +38,7 @@ def c21(stage: Stage) -> Found:
         centres=gains[CENTRES],
         details={
             "attributes": [stage.attributes[k] for k in known(stage)],
+            "faces": len(labels),
             "positives": labels.sum(0).tolist(),
             # estimate, low, high of each attribute; at bin centres the estimates alone
             NOISE: {
