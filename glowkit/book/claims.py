@@ -22,7 +22,7 @@ from glowkit import escaping
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
 from glowkit.intervals import Estimate, wilson
-from glowkit.measures.found import Found, open_measures
+from glowkit.measured import Found, open_measures
 
 UNDECIDED = "undecided"
 VERDICTS = ("reproduced", "reproduced with a correction", "contradicted", UNDECIDED, "wrong in the source")

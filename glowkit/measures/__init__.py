@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from glowkit import checkpoint
 from glowkit.errors import GlowkitError
 from glowkit.files import alone_in
+from glowkit.measured import Found, Measures, open_measures, write
 from glowkit.measures import (
     certainty,
     levels,
@@ -31,7 +32,6 @@ from glowkit.measures import (
     success,
     twists,
 )
-from glowkit.measures.found import Found, Measures, open_measures, write
 from glowkit.measures.stage import Stage, open_stage
 
 __all__ = ["ROWS", "Found", "Measures", "Stage", "measure", "open_measures", "open_stage"]

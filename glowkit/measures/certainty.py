@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from glowkit import directions
-from glowkit.measures.found import Found, rounded
+from glowkit.measured import Found, rounded
 from glowkit.measures.stage import Stage
 from glowkit.study import CENTRES, NOISE
 

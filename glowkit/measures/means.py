@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from glowkit import affine, edits, heuristics, intervals
 from glowkit.intervals import Estimate
 from glowkit.judge import Judge
-from glowkit.measures.found import Found, rounded
+from glowkit.measured import Found, rounded
 from glowkit.measures.stage import ENCODINGS, Stage
 from glowkit.study import CENTRES, NOISE
 from glowkit.traits import HAIR

@@ -11,7 +11,7 @@ import torch
 from glowkit import affine, heuristics, intervals, realism
 from glowkit.edits import finite
 from glowkit.intervals import Estimate
-from glowkit.measures.found import Found, rounded
+from glowkit.measured import Found, rounded
 from glowkit.measures.stage import Stage
 from glowkit.study import CENTRES, NOISE
 from glowkit.traits import PoseReader, TraitReader, beyond_chance, difference_by_chance

@@ -6,7 +6,7 @@ import numpy as np
 
 from glowkit import gaussianity
 from glowkit.intervals import Estimate
-from glowkit.measures.found import Found, rounded
+from glowkit.measured import Found, rounded
 from glowkit.measures.stage import ENCODINGS, Stage
 from glowkit.study import CENTRES, NOISE
 

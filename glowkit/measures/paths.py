@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from glowkit import affine, gaussianity, intervals
 from glowkit.edits import finite
 from glowkit.intervals import Estimate
-from glowkit.measures.found import Found, rounded
+from glowkit.measured import Found, rounded
 from glowkit.measures.stage import Stage, pairs
 from glowkit.study import CENTRES, NOISE
 

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from glowkit import affine, edits, intervals, placement, ranges
 from glowkit.flow import Glow
 from glowkit.intervals import Estimate
-from glowkit.measures.found import Found, rounded
+from glowkit.measured import Found, rounded
 from glowkit.measures.stage import ENCODINGS, Stage, batches
 from glowkit.study import NOISE
 

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from glowkit import classifiers, intervals
 from glowkit.intervals import Estimate
-from glowkit.measures.found import Found, rounded
+from glowkit.measured import Found, rounded
 from glowkit.measures.stage import ENCODINGS, Stage, batches
 from glowkit.study import CENTRES, NOISE
 

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from glowkit import classifiers
 from glowkit.files import replacing
 from glowkit.intervals import Estimate
-from glowkit.measures.found import Found, rounded
+from glowkit.measured import Found, rounded
 from glowkit.measures.stage import Stage
 from glowkit.measures.twists import common
 from glowkit.randomness import stream

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from glowkit import corruption, intervals
 from glowkit.corruption import visible_change
-from glowkit.measures.found import Found, rounded
+from glowkit.measured import Found, rounded
 from glowkit.measures.stage import Stage
 from glowkit.study import NOISE
 

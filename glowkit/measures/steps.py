@@ -7,7 +7,7 @@ from tqdm.auto import tqdm
 
 from glowkit import affine, edits, intervals
 from glowkit.intervals import Estimate
-from glowkit.measures.found import Found, rounded
+from glowkit.measured import Found, rounded
 from glowkit.measures.stage import Stage
 from glowkit.study import CENTRES, NOISE
 

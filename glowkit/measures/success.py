@@ -16,7 +16,7 @@ from scipy import stats
 from glowkit import heuristics, intervals
 from glowkit.intervals import Estimate
 from glowkit.judge import Judge
-from glowkit.measures.found import Found
+from glowkit.measured import Found
 from glowkit.measures.stage import Stage
 from glowkit.measures.sweep import ALPHAS, PIXEL, Edits, edit, sweep
 from glowkit.study import CENTRES, NOISE

@@ -8,7 +8,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from glowkit import classifiers, theory
-from glowkit.measures.found import Found, rounded
+from glowkit.measured import Found, rounded
 from glowkit.measures.projections import known
 from glowkit.measures.stage import Stage, batches
 from glowkit.study import NOISE

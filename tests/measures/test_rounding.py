@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from glowkit.intervals import Estimate
-from glowkit.measures.found import estimate_of, rounded
+from glowkit.measured import estimate_of, rounded
 
 
 def test_details_are_rounded_to_significant_digits_and_plain():
