@@ -91,6 +91,13 @@ def kinds(base: Path) -> dict[str, Kind]:
                 ("second judge", "second-judge.safetensors", True),
             )
         },
+        "measures": Kind(
+            *few("model", "measures.json"),
+            JSON,
+            child.library(lambda: child.measured.open_measures("model")),
+            _measures,
+            "^$",
+        ),
         "lists": Kind(*few("few", *(f"{name}.txt" for name in LISTS)), TEXT, stage.crop("few", "out"), **cropped),
         "lists as CSV": Kind(
             *few("csv", *(f"{name}.csv" for name in LISTS)), TEXT, stage.crop("csv", "out"), **cropped
@@ -203,6 +210,16 @@ def _log(base: Path) -> str:
 
 def _lines(run: str) -> list[dict]:
     return [json.loads(line) for line in Path(run, "log.jsonl").read_text().splitlines()]
+
+
+def _measures() -> str:
+    for id, found in child.measured.open_measures("model").rows.items():
+        for number in filter(None, (found.estimate, found.second, found.centres)):
+            if not (
+                np.isfinite([number.estimate, *number.ci]).all() and number.n >= 1 and isinstance(found.control, str)
+            ):
+                return f"{id} has {number}"
+    return ""
 
 
 def _ledger() -> str:

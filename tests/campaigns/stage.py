@@ -61,12 +61,23 @@ def make(folder: Path) -> Path:
     packed = folder / "packed"
     for action in (study("model", packed), judge("model", packed), judge("model", packed, second=True)):
         _well(action, folder)
+    _measured(folder / "model")
     shutil.copytree(folder / "run", folder / "half")
     _well(_half(folder), folder)
     for form in ("files", "packed"):
         _begun(folder, form)
     _ledger(folder / "claims")
     return folder
+
+
+def _measured(model: Path) -> None:
+    """A file as `glowkit measure` would leave it."""
+    number = child.measured.Estimate(0.5, (0.4, 0.6), 100)
+    rows = {
+        "C36": child.measured.Found(number, "a control", number, number, {"alphas": [0.0, 1.0]}, "2026-11-26"),
+        "B03": child.measured.Found(number, "another", centres=number, date="2026-11-26"),
+    }
+    child.measured.write(model, child.measured.Measures("model", "faces64 of data seed 1", 5000, rows))
 
 
 def _well(action: child.Action, folder: Path) -> None:
