@@ -7,7 +7,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from glowkit.book import claims
@@ -53,6 +53,7 @@ def test_every_interval_has_the_verdict_of_all_its_points_or_none(row, data):
 
     inner = sorted({low, high, *(x for x in limits if low < x < high)})
     points = [a / 2 + b / 2 for a, b in itertools.pairwise(inner)]
+    assume(all(a < point < b for point, (a, b) in zip(points, itertools.pairwise(inner), strict=True)))
     found = row.verdict((low, high))
     assert found in claims.VERDICTS
     if points:
