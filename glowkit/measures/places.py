@@ -97,7 +97,7 @@ def b06(stage: Stage) -> Found | None:
     if not isinstance(stage.flow, Glow):
         return None
     rows, attributes = _drawn_attributes(stage)
-    if len(rows) < 2:
+    if len(rows) < 2 or not len(_others(stage, rows)):
         return None
     found = {encoding: _layers(stage, encoding, rows, attributes) for encoding in ENCODINGS}
     noisy, centres = (_first_in_one(level_of, beyond) for level_of, beyond in found.values())
@@ -138,11 +138,14 @@ def _layers(
     """Level of each layer (M,), and values (n, M) of faces "edited" and "unedited" over the largest of other faces."""
     z = stage.z[encoding]
     directions = torch.stack([torch.from_numpy(stage.study.direction(name, encoding)) for name in attributes])
-    others = stage.faces(~np.isin(stage.people, stage.people[rows]), OTHERS)
-    level_of, usual = _ranges(stage, z[others])
+    level_of, usual = _ranges(stage, z[_others(stage, rows)])
     highest = usual.max(0)
     latents = {"edited": z[rows] + ALPHA * directions, "unedited": z[rows]}
     return level_of, {what: _ranges(stage, points)[1] / highest for what, points in latents.items()}
+
+
+def _others(stage: Stage, rows: np.ndarray) -> np.ndarray:
+    return stage.faces(~np.isin(stage.people, stage.people[rows]), OTHERS)
 
 
 def _ranges(stage: Stage, z: Tensor) -> tuple[np.ndarray, np.ndarray]:
