@@ -115,9 +115,10 @@ def c35(stage: Stage) -> Found | None:
     curve = {1: seen[NOISE, 1], **curve, ALL: seen[NOISE, ALL]}
     first = np.concatenate([stage.people[dye.rows[:CURVE]] for dye in dyes])
     success = {n: np.concatenate(seen[NOISE, n], 1)[0].mean() for n in (1, ALL)}
+    who = "the true counterfactuals" if stage.drawn else "real faces with the colour"
     control = (
-        f"{', '.join(dye.colour for dye in dyes)}; success with one image {success[1]:.2f}, with all {success[ALL]:.2f}, "
-        f"in {'the true counterfactuals' if stage.drawn else 'real faces with the colour'} {ceiling[0].mean():.2f}"
+        f"{', '.join(dye.colour for dye in dyes)}; success with one image {success[1]:.2f}, with all "
+        f"{success[ALL]:.2f}, in {who} {ceiling[0].mean():.2f}"
     )
     details = {
         "colours": [dye.colour for dye in dyes],
