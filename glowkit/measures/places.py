@@ -30,11 +30,11 @@ def c20(stage: Stage) -> Found | None:
     found = {encoding: _displaced(stage, encoding) for encoding in ENCODINGS}
     noisy, centres = (_mean(parts[..., 0] - parts[..., 1]) for parts, _, _ in found.values())
     parts, by_pixels, seen = found[NOISE]
-    happened = [_mean(judge[1:]) for judge in seen["edited"]]
+    seen_in = {what: "{:.2f} and {:.2f}".format(*(_mean(j[1:]).estimate for j in js)) for what, js in seen.items()}
     control = (
         f"stays {_mean(parts[..., 0]).brief}, follows {_mean(parts[..., 1]).brief}, pixel arithmetic stays "
-        f"{_mean(by_pixels[..., 0]).estimate:.2f}; in {happened[0].estimate:.2f} of the displaced faces the edit "
-        f"happened at all, by the second judge in {happened[1].estimate:.2f}"
+        f"{_mean(by_pixels[..., 0]).estimate:.2f}; of the displaced faces the two judges see a smile in "
+        f"{seen_in['edited']} after the edit" + (f", in {seen_in['true']} of the true ones" if stage.drawn else "")
     )
     details = {
         "distances": DISTANCES,
