@@ -40,9 +40,9 @@ def c15(stage: Stage) -> Found | None:
         (encoding, j): _contrast(latent[encoding][j], plain[j], stage.study.n)
         for encoding, j in ((NOISE, 0), (NOISE, 1), (CENTRES, 0))
     }
-    control = (
-        f"probability of male, decoded means {_apart(latent[NOISE][0][0])}, means of pixels {_apart(plain[0])}; with "
-        f"the second judge {_apart(latent[NOISE][1][0])} and {_apart(plain[1])}"
+    control = "probability of male for the means of men and of women: " + "; ".join(
+        f"{which} judge, decoded {_apart(latent[NOISE][j][0])}, of pixels {_apart(plain[j])}"
+        for j, which in enumerate(("first", "second"))
     )
     details = {
         "latent": [latent[NOISE][j][0] for j in (0, 1)],
@@ -114,10 +114,11 @@ def c35(stage: Stage) -> Found | None:
     curve = {n: [_dyed(stage, NOISE, dye, n, CURVE) for dye in dyes] for n in BETWEEN}
     curve = {1: seen[NOISE, 1], **curve, ALL: seen[NOISE, ALL]}
     first = np.concatenate([stage.people[dye.rows[:CURVE]] for dye in dyes])
+    success = {n: np.concatenate(seen[NOISE, n], 1)[0].mean() for n in (1, ALL)}
+    who = "the true counterfactuals" if stage.drawn else "real faces with the colour"
     control = (
-        f"success with one image {np.concatenate(seen[NOISE, 1], 1)[0].mean():.2f}, with all "
-        f"{np.concatenate(seen[NOISE, ALL], 1)[0].mean():.2f}, in "
-        f"{'the true counterfactuals' if stage.drawn else 'real faces with the colour'} {ceiling[0].mean():.2f}"
+        f"{', '.join(dye.colour for dye in dyes)}; success with one image {success[1]:.2f}, with all "
+        f"{success[ALL]:.2f}, in {who} {ceiling[0].mean():.2f}"
     )
     details = {
         "colours": [dye.colour for dye in dyes],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -18,7 +19,8 @@ from glowkit.traits import PoseReader, TraitReader, beyond_chance, difference_by
 
 PEOPLE = 100  # whose specular images are looked at
 MOVED = 200  # faces moved to the other hemisphere
-OTHERS = 1000  # faces of other people, which teach to read pose and say what real ones are like
+OTHERS = 1000  # pictures of other people, which teach to read pose and say what real ones are like
+FEWEST = 32  # a Frechet distance takes as many faces at least
 HALF, WHOLE = "origin, alpha 0.5", "origin, alpha 1"
 
 # ------------------------------------------------------------------------------------------------ specular images
@@ -65,13 +67,18 @@ def mirrored(stage: Stage, encoding: str) -> Mirrored:
 def _reader(stage: Stage) -> TraitReader:
     """Of the first judge, and of pose where landmarks teach to read it, on faces of other people than are mirrored."""
     landmarks = stage.album.landmarks
-    if landmarks is None:
+    rest = _of_others(stage, stage.faces(n=PEOPLE))
+    if landmarks is None or not len(rest):
         return TraitReader(stage.judges[0])
-    rest = stage.faces()[PEOPLE : PEOPLE + OTHERS]
     return TraitReader(stage.judges[0], PoseReader(stage.pixels(rest), landmarks[stage.where[rest]]))
 
 
-def c19(trait: str):
+def _of_others(stage: Stage, rows: np.ndarray) -> np.ndarray:
+    """Rows of OTHERS pictures, at most, of people of whom `rows` hold none."""
+    return np.flatnonzero(~np.isin(stage.people, stage.people[rows]))[:OTHERS]
+
+
+def c19(trait: str) -> Callable[[Stage], Found | None]:
     """The row of one trait: how much more often a specular image differs in it than two people do."""
 
     def row(stage: Stage) -> Found | None:
@@ -130,7 +137,10 @@ def _details(found: dict[str, Mirrored]) -> dict:
 
 
 def c39(stage: Stage) -> Found | None:
-    """Faces of other people are the real ones; ratios are of the first judge's features."""
+    """Pictures of other people are the real ones; ratios are of the first judge's features."""
+    moved = stage.faces(n=MOVED)
+    if min(len(moved), len(_of_others(stage, moved))) < FEWEST:
+        return None
     found = {encoding: _moved(stage, encoding) for encoding in (NOISE, CENTRES)}
     noisy, centres = (ratios["mirrored", "along the mean"] for ratios, _ in found.values())
     ratios, about = found[NOISE]
@@ -152,7 +162,7 @@ def c39(stage: Stage) -> Found | None:
 def _moved(stage: Stage, encoding: str) -> tuple[dict[tuple[str, str], Estimate], dict]:
     """Frechet ratios of pairs of places, and how many there pass as one face."""
     rows, judge = stage.faces(n=MOVED), stage.judges[0]
-    rest = stage.faces()[MOVED : MOVED + OTHERS]
+    rest = _of_others(stage, rows)
     z, mean = stage.z[encoding][rows], torch.from_numpy(stage.study.moments(encoding)[0])
     unit = mean / mean.norm()
     heights = (z @ unit)[:, None]

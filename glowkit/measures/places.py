@@ -30,11 +30,11 @@ def c20(stage: Stage) -> Found | None:
     found = {encoding: _displaced(stage, encoding) for encoding in ENCODINGS}
     noisy, centres = (_mean(parts[..., 0] - parts[..., 1]) for parts, _, _ in found.values())
     parts, by_pixels, seen = found[NOISE]
-    happened = [_mean(judge[1:]) for judge in seen["edited"]]
+    seen_in = {what: "{:.2f} and {:.2f}".format(*(_mean(j[1:]).estimate for j in js)) for what, js in seen.items()}
     control = (
         f"stays {_mean(parts[..., 0]).brief}, follows {_mean(parts[..., 1]).brief}, pixel arithmetic stays "
-        f"{_mean(by_pixels[..., 0]).estimate:.2f}; in {happened[0].estimate:.2f} of the displaced faces the edit "
-        f"happened at all, by the second judge in {happened[1].estimate:.2f}"
+        f"{_mean(by_pixels[..., 0]).estimate:.2f}; of the displaced faces the two judges see a smile in "
+        f"{seen_in['edited']} after the edit" + (f", in {seen_in['true']} of the true ones" if stage.drawn else "")
     )
     details = {
         "distances": DISTANCES,
@@ -97,7 +97,7 @@ def b06(stage: Stage) -> Found | None:
     if not isinstance(stage.flow, Glow):
         return None
     rows, attributes = _drawn_attributes(stage)
-    if len(rows) < 2:
+    if len(rows) < 2 or not len(_others(stage, rows)):
         return None
     found = {encoding: _layers(stage, encoding, rows, attributes) for encoding in ENCODINGS}
     noisy, centres = (_first_in_one(level_of, beyond) for level_of, beyond in found.values())
@@ -138,11 +138,14 @@ def _layers(
     """Level of each layer (M,), and values (n, M) of faces "edited" and "unedited" over the largest of other faces."""
     z = stage.z[encoding]
     directions = torch.stack([torch.from_numpy(stage.study.direction(name, encoding)) for name in attributes])
-    others = stage.faces(~np.isin(stage.people, stage.people[rows]), OTHERS)
-    level_of, usual = _ranges(stage, z[others])
+    level_of, usual = _ranges(stage, z[_others(stage, rows)])
     highest = usual.max(0)
     latents = {"edited": z[rows] + ALPHA * directions, "unedited": z[rows]}
     return level_of, {what: _ranges(stage, points)[1] / highest for what, points in latents.items()}
+
+
+def _others(stage: Stage, rows: np.ndarray) -> np.ndarray:
+    return stage.faces(~np.isin(stage.people, stage.people[rows]), OTHERS)
 
 
 def _ranges(stage: Stage, z: Tensor) -> tuple[np.ndarray, np.ndarray]:
