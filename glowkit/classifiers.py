@@ -11,10 +11,6 @@ import torch
 import torch.nn.functional as F
 from scipy import special, stats
 from scipy.optimize import brentq, linprog
-from sklearn.covariance import LedoitWolf
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
 from sklearn.svm import SVC
 from torch import Tensor
 
@@ -28,14 +24,12 @@ __all__ = [
     "auc_difference",
     "bootstrap",
     "class_means",
-    "comparators",
     "discriminants",
     "mean_differences",
     "opposite_projection",
     "penalised",
     "random_labels",
     "separable",
-    "span",
     "wilson",
     "zero_projection",
 ]
@@ -155,43 +149,6 @@ def auc_difference(scores, others, labels, groups=None, level: float = 0.95) -> 
     return Estimate(difference, (difference - margin, difference + margin), len(parts))
 
 
-def span(x) -> tuple[np.ndarray, np.ndarray]:
-    """Origin (D,) and orthonormal basis (D, k) of the affine span of points x (n, D).
-
-    A linear classifier with a rotation-invariant penalty has its weights in the span of its training points
-    (the representer theorem), so when n < D it can be fitted there, in fewer than n numbers a point.
-    """
-    x = np.asarray(x)
-    origin = x.mean(axis=0)
-    basis = np.linalg.svd(x - origin, full_matrices=False)
-    rank = int((basis.S > basis.S[0] * 1e-6).sum())
-    return origin, basis.Vh[:rank].T
-
-
-def comparators(x_train, y_train, x_test, folds: int = 3) -> dict[str, np.ndarray]:
-    """Held-out scores (m,) of the usual linear classifiers, to set beside those of the mean projections.
-
-    x_train (n, D), y_train (n,), x_test (m, D). LDA has Ledoit-Wolf shrinkage. Logistic regression and the
-    linear SVM have a quadratic penalty, on features scaled to a mean square norm of 1, whose strength is
-    chosen by cross-validated AUC within the training points.
-    """
-    x_train, x_test = np.asarray(x_train, dtype=np.float64), np.asarray(x_test, dtype=np.float64)
-    y_train = _checked(y_train, len(x_train))
-    if x_train.shape[1] > len(x_train):
-        origin, basis = span(x_train)
-        x_train, x_test = (x_train - origin) @ basis, (x_test - origin) @ basis
-    centre = x_train.mean(axis=0)
-    scale = np.sqrt(((x_train - centre) ** 2).sum(axis=1).mean())
-    train, test = (x_train - centre) / scale, (x_test - centre) / scale
-    tuned = {"param_grid": {"C": PENALTIES}, "scoring": "roc_auc", "cv": folds}
-    models = {
-        "LDA, shrinkage": LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=LedoitWolf()),
-        "logistic regression": GridSearchCV(LogisticRegression(max_iter=500), **tuned),
-        "linear SVM": GridSearchCV(SVC(kernel="linear"), **tuned),
-    }
-    return {name: model.fit(train, y_train).decision_function(test) for name, model in models.items()}
-
-
 def mean_differences(x: Tensor, labels) -> Tensor:
     """(D, A): mean+ - mean- of points x (n, D) for each column of labels, bool (n, A)."""
     y = torch.from_numpy(np.asarray(labels, bool)).to(x)
@@ -226,8 +183,8 @@ LOSSES = {
 def penalised(x: Tensor, labels, loss: str, penalties: Sequence[float] = PENALTIES, iterations: int = 100) -> Tensor:
     """Directions (K, D, A) of penalised classifiers, one for each penalty C and attribute, all fitted together.
 
-    x (n, D), labels bool (n, A), loss one of LOSSES; that of the SVM is squared, as in scikit-learn's LinearSVC. As in
-    `comparators`, features are centred and scaled to a mean square norm of 1. Each iteration of L-BFGS reads them once
+    x (n, D), labels bool (n, A), loss one of LOSSES; that of the SVM is squared, as in scikit-learn's LinearSVC.
+    Features are centred and scaled to a mean square norm of 1. Each iteration of L-BFGS reads them once
     for all fits, so that thousands of features of as many points take minutes. Computed in the dtype of x.
     """
     sign = torch.from_numpy(np.where(labels, 1, -1)).to(x)  # (n, A)

@@ -183,24 +183,6 @@ def share_difference(first: Estimate, second: Estimate) -> Estimate:
     return Estimate(difference, (difference - float(below), difference + float(above)), first.n + second.n)
 
 
-def weighted_share(hits: ArrayLike, sizes: Sequence[int]) -> Estimate:
-    """The share in a whole population, from hits bool (L, k) of k members drawn in each of L strata of these `sizes`.
-
-    Wilson's interval in each stratum, joined by the squares of their margins (Zou and Donner, 2008), so that a
-    stratum in which all or none hit still counts as uncertain.
-    """
-    hits = np.asarray(hits, bool)
-    weights = np.asarray(sizes) / np.sum(sizes)
-    strata = [wilson(int(stratum.sum()), len(stratum)) for stratum in hits]
-    share = float(sum(w * stratum.estimate for w, stratum in zip(weights, strata, strict=True)))
-    margins = [
-        float(np.sqrt(sum((w * (stratum.ci[side] - stratum.estimate)) ** 2
-                          for w, stratum in zip(weights, strata, strict=True))))
-        for side in (0, 1)
-    ]  # fmt: skip
-    return Estimate(share, (max(0.0, share - margins[0]), min(1.0, share + margins[1])), int(hits.size))
-
-
 def pearson(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Estimate:
     """Pearson's correlation of x (n,) and y (n,), with Fisher's interval."""
     found = stats.pearsonr(x, y)

@@ -121,23 +121,6 @@ def test_share_difference_is_newcombes():
     assert found.ci == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
-def test_share_of_one_level_is_wilsons_and_levels_weigh_by_their_size():
-    hits = np.arange(40) < 30
-    single = intervals.weighted_share(hits[None], [7])
-    assert (single.estimate, *single.ci) == pytest.approx((0.75, *intervals.wilson(30, 40).ci))
-    every = intervals.weighted_share(np.stack([hits, np.ones(40, bool)]), [100, 300])
-    assert every.estimate == pytest.approx(0.25 * 0.75 + 0.75 * 1) and every.n == 80
-    assert every.ci[0] < every.estimate < every.ci[1] <= 1
-
-
-def test_share_interval_covers_the_truth():
-    rng = np.random.default_rng(0)
-    p, sizes, k = np.array([0.97, 0.6, 0.1]), np.array([600, 300, 100]), 60
-    truth = float(p @ sizes / sizes.sum())
-    found = [intervals.weighted_share(rng.random((3, k)) < p[:, None], sizes).ci for _ in range(300)]
-    assert np.mean([low <= truth <= high for low, high in found]) > 0.92
-
-
 def test_an_estimate_without_n_and_an_increasing_function_of_it():
     share = intervals.wilson(889, 1000)
     assert share.brief == "0.889 [0.868, 0.907]" and str(share) == "0.889 [0.868, 0.907] (n = 1,000)"

@@ -74,11 +74,6 @@ def share_difference(rng, n, shares):
     return intervals.share_difference(*found), shares[0] - shares[1]
 
 
-def weighted_share(rng, k, shares, sizes):
-    hits = rng.random((len(shares), k)) < np.array(shares)[:, None]
-    return intervals.weighted_share(hits, sizes), float(np.dot(shares, sizes) / np.sum(sizes))
-
-
 def correlated(rng, n, rho):
     x = rng.normal(size=n)
     return x, rho * x + math.sqrt(1 - rho**2) * rng.normal(size=n)
@@ -211,9 +206,6 @@ ROWS: dict[str, Draw] = {
     ),
     "paired_ratio: 0.8 over 0.95, 50 people, 4 images each": partial(
         paired_ratio, count=50, images=4, shares=(0.8, 0.95), agreement=0.5
-    ),
-    "weighted_share: 0.97, 0.6, 0.1 of 60 each": partial(
-        weighted_share, k=60, shares=(0.97, 0.6, 0.1), sizes=(600, 300, 100)
     ),
     "pearson: 0.7, 37 pairs": partial(pearson, n=37, rho=0.7),
     "spearman: 0.7, 12 pairs": partial(spearman, n=12, rho=0.7),
