@@ -32,6 +32,8 @@ CHECK, FINDING = "check", "finding"
 SECOND, CENTRES = "second judge", "bin centres"
 """Readings of a row beside the one that decides: with the other judge, which has to agree, and at bin centres."""
 RULES = Path(__file__).parent / "claims.toml"
+NOT_MEASURED = "*Needs what `glowkit measure` finds, and has not found for this model.*"
+"""Stands in the place of a figure or a table, as Markdown."""
 
 
 @dataclass(frozen=True)
