@@ -19,6 +19,7 @@ from glowkit.files import alone_in
 from glowkit.measured import Found, Measures, open_measures, write
 from glowkit.measures import (
     certainty,
+    crops,
     levels,
     means,
     mirrors,
@@ -36,7 +37,22 @@ from glowkit.measures.stage import Stage, open_stage
 
 __all__ = ["ROWS", "Found", "Measures", "Stage", "measure", "open_measures", "open_stage"]
 
-_MODULES = (certainty, levels, means, mirrors, norms, paths, places, projections, rivals, spots, steps, success, twists)
+_MODULES = (
+    certainty,
+    crops,
+    levels,
+    means,
+    mirrors,
+    norms,
+    paths,
+    places,
+    projections,
+    rivals,
+    spots,
+    steps,
+    success,
+    twists,
+)
 # In the order of the ledger: C01 to C40, then B01 to B12.
 ROWS: dict[str, Callable[[Stage], Found | None]] = dict(
     sorted((item for part in _MODULES for item in part.ROWS.items()), key=lambda item: (item[0][0] == "B", item[0][:3]))
