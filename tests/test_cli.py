@@ -271,6 +271,15 @@ def test_edit_refuses_what_it_cannot_do(run, tmp_path, model, tree):
     assert not out.exists()
 
 
+def test_what_cannot_be_measured_is_told_in_a_line(run, model, tmp_path):
+    folder = shutil.copytree(model, tmp_path / "model")
+    refused(run("measure", folder, "--row", "C99"), "row 'C99'", "C07", "B12")
+    refused(run("measure", folder), "no judge there yet", "glowkit judge")
+    (folder / "study.safetensors").unlink()
+    refused(run("measure", folder), "no study there yet", "glowkit study")
+    assert not (folder / "measures.json").exists()
+
+
 @pytest.mark.parametrize("command", ["check", "sample", "edit", "judge", "study", "train", "bench", "cost"])
 def test_a_device_that_is_not_there_is_refused_before_any_work(run, tmp_path, monkeypatch, model, tree, command):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
