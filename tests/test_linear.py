@@ -191,3 +191,30 @@ def test_a_damaged_or_foreign_flow_says_which_file(saved, damage, says):
     with pytest.raises(GlowkitError, match=says) as error:
         checkpoint.load(saved)
     assert str(saved) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_whole_flow_has_the_rank_of_most_likelihood_and_the_density_of_a_normal():
+    """Against scipy's normal, at a few ranks by hand; noise is uniform, and only its variance matters to a square."""
+    data, bits = toy_dataset(), 8
+    whole, by_rank = linear.fit_whole(data, n=900, bits=bits, held_out=200)
+    v = (data.images(data.subset("train")[:900]).numpy().reshape(900, -1) + 0.5) / 256 - 0.5
+    held = (data.images(data.subset("valid")[:200]).numpy().reshape(200, -1) + 0.5) / 256 - 0.5
+    noise = 4.0**-bits / 12
+    variances, axes = np.linalg.eigh(np.cov(v.T, ddof=0) + noise * np.eye(192))
+    variances, axes = variances[::-1], axes[:, ::-1]
+    assert whole.mean == pytest.approx(v.mean(0), abs=1e-5)
+
+    def bits_per_dim(rank):
+        rest = variances[rank:].mean()
+        made = (axes[:, :rank] * (variances[:rank] - rest)) @ axes[:, :rank].T + rest * np.eye(192)
+        nats = stats.multivariate_normal(v.mean(0), made).logpdf(held).mean()
+        nats -= 0.5 * noise * np.trace(np.linalg.inv(made))
+        return -nats / 192 / math.log(2) + bits
+
+    for rank in (0, 3, SIGNAL, 50, 150):
+        assert by_rank[rank] == pytest.approx(bits_per_dim(rank), abs=1e-3)
+    rank = len(whole.variances)
+    assert rank == by_rank.argmin() == SIGNAL
+    d = np.random.default_rng(1).normal(size=(2, 192))
+    made = (whole.axes * (whole.variances - whole.rest)) @ whole.axes.T + whole.rest * np.eye(192)
+    assert whole.lines(d) == pytest.approx(np.linalg.solve(made, d.T).T, rel=1e-3, abs=1e-2)

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from glowkit import classifiers, intervals
 from glowkit.intervals import Estimate
+from glowkit.linear import Whole, fit_whole
 from glowkit.measured import Found, rounded
 from glowkit.measures.stage import ENCODINGS, Stage, batches
 from glowkit.study import CENTRES, NOISE
@@ -52,15 +53,17 @@ def c21(stage: Stage) -> Found:
 def b11(stage: Stage) -> Found:
     """AUC of the opposite projection, Glow's latents less those of the linear flow."""
     gains = {kind: _gain(stage, LATENT, LINEAR, kind) for kind in ENCODINGS}
+    control, bits = linear_control(stage)
     mean = {
         space: np.mean([area.estimate for area in _areas(stage, NOISE)[space, OPPOSITE]])
         for space in (LATENT, LINEAR, PIXEL)
     }
     return Found(
         gains[NOISE],
-        f"mean AUC: Glow {mean[LATENT]:.3f}, the linear flow {mean[LINEAR]:.3f} (rank "
-        f"{stage.linear.config.rank:,}), pixels {mean[PIXEL]:.3f}",
+        f"mean AUC: Glow {mean[LATENT]:.3f}, the linear flow {mean[LINEAR]:.3f} (rank {len(control.variances):,}, "
+        f"{bits.min():.3f} bits/dim on validation), pixels {mean[PIXEL]:.3f}",
         centres=gains[CENTRES],
+        details={"rank": len(control.variances), "bits_per_dim": rounded(bits[:: max(1, len(bits) // 60)])},
     )
 
 
@@ -95,10 +98,9 @@ def c24(stage: Stage) -> Found:
 def projections(stage: Stage, encoding: str) -> dict[tuple[str, str], np.ndarray]:
     """(m, A) signed lengths of all faces along each attribute's lines, by space and kind.
 
-    In image space and in the linear flow's the faces have the same noise as their latents. Of the linear flow, W v on
-    W (m+ - m-): the difference of what it makes of the two class means, for it is affine.
+    In image space and in the linear flow's the faces have the same noise as their latents.
     """
-    study, size = stage.study, stage.flow.image_size
+    study = stage.study
     lines = {
         (LATENT, OPPOSITE): [study.direction(name, encoding) for name in stage.attributes],
         (LATENT, ZERO): [study.class_mean(name, encoding=encoding) for name in stage.attributes],
@@ -107,24 +109,22 @@ def projections(stage: Stage, encoding: str) -> dict[tuple[str, str], np.ndarray
     }
     lines = {key: torch.from_numpy(np.stack(line)) for key, line in lines.items()}
     with torch.no_grad():
-        ends = [
-            torch.from_numpy(np.stack([study.pixel_class_mean(name, positive) for name in stage.attributes])) - 0.5
-            for positive in (True, False)
-        ]
-        with_, without = (stage.linear(end.view(-1, 3, size, size))[0] for end in ends)
-        lines[LINEAR, OPPOSITE] = with_ - without
+        plain = lines[PIXEL, OPPOSITE].numpy()
+        lines[LINEAR, OPPOSITE] = torch.from_numpy(linear_control(stage)[0].lines(plain).astype(np.float32))
         lines = {key: F.normalize(line, dim=1).T for key, line in lines.items()}
         found = {key: np.empty((len(stage.where), len(stage.attributes)), np.float32) for key in lines}
         for rows in tqdm(batches(len(stage.where)), f"projections, {encoding}", unit="batch"):
-            x = stage.pixels(rows, encoding)
-            points = {
-                LATENT: stage.z[encoding][rows.start : rows.stop],
-                PIXEL: x.flatten(1),
-                LINEAR: stage.linear(x - 0.5)[0],
-            }
+            x = stage.pixels(rows, encoding).flatten(1)
             for key, line in lines.items():
-                found[key][rows.start : rows.stop] = points[key[0]] @ line
+                points = stage.z[encoding][rows.start : rows.stop] if key[0] == LATENT else x
+                found[key][rows.start : rows.stop] = points @ line
     return found
+
+
+@cache
+def linear_control(stage: Stage) -> tuple[Whole, np.ndarray]:
+    """The linear flow of most likelihood, of the images that the study's class means are of."""
+    return fit_whole(stage.seen, stage.study.n, stage.flow.bits)
 
 
 def known(stage: Stage) -> np.ndarray:

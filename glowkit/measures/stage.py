@@ -1,4 +1,4 @@
-"""What every row of the ledger is measured with: a model, its judges, the linear flow, and faces that no rule has seen.
+"""What every row of the ledger is measured with: a model, its judges, and faces that no rule has seen.
 
 Drawn faces are the test split of data seed 1; photographs those of the people of the test split. Each is encoded once,
 with dequantisation noise and at bin centres, and each row takes its faces from these.
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from glowkit import checkpoint, linear
+from glowkit import checkpoint
 from glowkit.dataset import PROCEDURAL, Dataset, cache_folder, kind_of, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
@@ -31,7 +31,6 @@ from glowkit.study import CENTRES, NOISE, Study, open_study
 DATA_SEED = 1
 """Of the drawn faces that decide: those of seed 0 trained the models, and were shown by the first edition."""
 ENCODINGS = (NOISE, CENTRES)
-LINEAR = "linear64"
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,13 +94,6 @@ class Stage:
         """Trained on training images: does a picture show one face?"""
         training, others = self.seen.subset("train"), self.seen.subset("valid")
         return LooksReader(*(self.flow.quantise(self.seen.images(w)) for w in (training[:4000], others[:1000])))
-
-    @cached_property
-    def linear(self) -> ImageFlow:
-        """The linear flow of the same images: the bundled one, or, of photographs, fitted to the training split."""
-        if self.drawn and self.flow.image_size == checkpoint.config_of(LINEAR).image_size:
-            return checkpoint.load(LINEAR)
-        return linear.fit(self.seen, bits=self.flow.bits)[0]
 
     @cached_property
     def seen(self) -> Dataset:

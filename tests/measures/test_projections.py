@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import linalg, stats
 from sklearn.metrics import roc_auc_score
 
 from glowkit.measures import projections
@@ -20,13 +20,11 @@ def test_c21_and_b11_are_differences_of_mean_areas(stage):
         pixels = stage.pixels(range(len(stage.where)), encoding).flatten(1).numpy()
         lines = np.stack([study.pixel_direction(name) for name in stage.attributes], 1)
         image = mean_area(pixels @ lines, stage.labels)
-        # C^(-1/2) v . C^(-1/2) d, one matrix of the linear flow squared
-        white = stage.linear(stage.pixels(range(len(stage.where)), encoding) - 0.5)[0].detach().numpy()
-        across = np.stack([stage.linear.basis().detach().numpy().T @ line for line in lines.T], 1)
-        variances, rest = stage.linear.variances.detach().numpy(), float(stage.linear.rest)
-        basis = stage.linear.basis().detach().numpy()
-        moved = lines / np.sqrt(rest) + basis @ ((1 / np.sqrt(variances) - 1 / np.sqrt(rest))[:, None] * across)
-        linear = mean_area(white @ moved, stage.labels)
+        control = projections.linear_control(stage)[0]
+        covariance = (control.axes * (control.variances - control.rest)) @ control.axes.T
+        covariance += control.rest * np.eye(len(covariance))
+        root = linalg.sqrtm(linalg.inv(covariance)).real  # W, so that W v and W d are what is projected
+        linear = mean_area(pixels @ root @ (root @ lines), stage.labels)
         found = {
             id: row.estimate if encoding == "noise" else row.centres
             for id, row in (("C21", projections.c21(stage)), ("B11", projections.b11(stage)))
