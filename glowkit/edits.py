@@ -8,11 +8,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy import stats
 from torch import Tensor
 
 from glowkit.flow import Glow
-from glowkit.intervals import Estimate, bootstrap
 from glowkit.judge import Judge
 
 
@@ -42,24 +40,6 @@ def side_effects(judge: Judge, before: Tensor, after: Tensor, attribute: str) ->
     """Mean absolute change of the judge's probability of all attributes but the one that was edited, in [0, 1]."""
     change = (judge(after.nan_to_num(0.0)) - judge(before)).abs().cpu().numpy()
     return np.delete(change, judge.attributes.index(attribute), axis=1).mean()
-
-
-def leakage(judge: Judge, before: Tensor, after: Tensor) -> np.ndarray:
-    """(A,): mean change of the judge's log-odds of each attribute, in nats."""
-    return (judge.logits(after.nan_to_num(0.0)) - judge.logits(before)).mean(0).cpu().numpy()
-
-
-def leakage_correlation(leaks: np.ndarray, correlations: np.ndarray, resamples: int = 400) -> Estimate:
-    """Rank correlation of a leakage matrix (A, A) with the correlations (A, A) of labels, over unequal attributes.
-
-    The interval is a bootstrap over the edited attributes, the rows.
-    """
-    off = ~np.eye(len(leaks), dtype=bool)
-
-    def rank(leaks: np.ndarray, correlations: np.ndarray, off: np.ndarray) -> float:
-        return stats.spearmanr(leaks[off], correlations[off]).statistic
-
-    return bootstrap(rank, leaks, correlations, off, resamples=resamples)
 
 
 def rms_error(model: Glow, pictures: Tensor, truth: Tensor, where: Tensor | None = None) -> np.ndarray:
