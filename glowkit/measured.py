@@ -73,9 +73,12 @@ def open_measures(name: str | Path) -> Measures:
 def write(folder: Path, measures: Measures) -> None:
     """Writes the file beside the model, or leaves the one that is there."""
     rows = {id: _as_json(found) for id, found in measures.rows.items()}
-    content = {"data": measures.data, "faces": measures.faces, **sums(folder), "rows": rows}
+    content = {"data": measures.data, "faces": measures.faces, **sums(folder)}
     with replacing(folder / FILE) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        # A row a line.
+        lines = [f"  {json.dumps(id)}: {json.dumps(row, allow_nan=False)}" for id, row in rows.items()]
+        head = json.dumps(content, indent=1)[:-2]
+        unfinished.write_text(head + ',\n "rows": {\n' + ",\n".join(lines) + "\n }\n}\n", encoding="utf-8")
 
 
 def rounded(value: Any, digits: int = 4) -> Any:

@@ -6,6 +6,7 @@ the classes lie farther apart than the prior reaches. So each sample is drawn ar
 a face with the attributes of some person it has seen.
 """
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,14 @@ import numpy as np
 import torch
 
 from glowkit import checkpoint
-from glowkit.dataset import PHOTOGRAPHS, SAMPLES, Dataset, kind_of, open_dataset
+from glowkit.celeba.files import map_pixels
+from glowkit.dataset import PHOTOGRAPHS, SAMPLES, Dataset, cache_folder, kind_of, open_dataset
 from glowkit.errors import GlowkitError
+from glowkit.files import replacing
 from glowkit.heuristics import partial_differences
+from glowkit.image_flow import ImageFlow
 from glowkit.judge import open_judge
+from glowkit.study import FILE as STUDY
 from glowkit.study import Study, open_study
 
 COUNT = 1000
@@ -44,18 +49,28 @@ def open_pictures(name: str | Path, data: str = "") -> Dataset:
 
 
 def sampled(name: str | Path, n: int = COUNT, temperature: float = TEMPERATURE, seed: int = 0) -> Dataset:
-    """n samples of the bundled model or folder `name`, all in the test split, with the labels that its judge sees."""
-    model, judge, study = checkpoint.load(name), open_judge(name), open_study(name)
-    noise = torch.randn(n, model.dim, generator=torch.Generator().manual_seed(seed))
-    x = model.decode(torch.from_numpy(expected_latents(study, n)) + temperature * noise)
-    pixels = (255 * x).round().to(torch.uint8)
+    """n samples of the bundled model or folder `name`, all in the test split, with the labels that its judge sees.
+
+    They are kept in the cache, by the weights and the study that they were drawn with.
+    """
+    judge, study, folder = open_judge(name), open_study(name), checkpoint.folder_of(name)
+    sums = checkpoint.weights_hash(folder), checkpoint.sha256(folder / STUDY), n, temperature, seed
+    key = hashlib.sha256(repr(sums).encode()).hexdigest()[:12]
+    path = cache_folder() / "samples" / f"{folder.name}-{key}.npy"
+    try:
+        pixels = torch.from_numpy(np.array(map_pixels(path)))
+    except (OSError, GlowkitError):  # not there yet, or damaged
+        pixels = _drawn(checkpoint.load(name), expected_latents(study, n), temperature, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
+            np.save(file, pixels.numpy())
     labels = judge(pixels).numpy() > 0.5
     if missing := [attribute for attribute in study.attributes if attribute not in judge.attributes]:
         raise GlowkitError(f"{name}: its judge does not know {', '.join(missing)}; make it: `glowkit judge {name}`")
     columns = [judge.attributes.index(attribute) for attribute in study.attributes]
     return Dataset(
         name=f"samples of {Path(name).name}",
-        size=model.config.image_size,
+        size=checkpoint.config_of(name).image_size,
         attributes=study.attributes,
         labels=labels[:, columns],
         splits=np.full(n, 2, np.uint8),
@@ -64,6 +79,13 @@ def sampled(name: str | Path, n: int = COUNT, temperature: float = TEMPERATURE, 
         _pixels=lambda where: pixels.numpy()[where],
         kind=SAMPLES,
     )
+
+
+def _drawn(model: ImageFlow, expected: np.ndarray, temperature: float, seed: int) -> torch.Tensor:
+    """uint8 (n, 3, H, W), around the latents `expected` (n, D)."""
+    noise = torch.randn(expected.shape, generator=torch.Generator().manual_seed(seed))
+    x = model.decode(torch.from_numpy(expected) + temperature * noise)
+    return (255 * x).round().to(torch.uint8)
 
 
 def expected_latents(study: Study, n: int) -> np.ndarray:
