@@ -11,10 +11,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from glowkit import classifiers
-from glowkit.files import replacing
 from glowkit.intervals import Estimate
 from glowkit.measured import Found, rounded
-from glowkit.measures.stage import Stage
+from glowkit.measures.stage import Stage, kept
 from glowkit.measures.twists import common
 from glowkit.randomness import stream
 from glowkit.study import NOISE
@@ -105,14 +104,12 @@ def encoded(stage: Stage, split: str, n: int) -> Encoded:
     indices = album.subset(split)[:n]
     z = torch.empty(len(indices), stage.flow.dim)
     for start in tqdm(range(0, len(indices), BLOCK), f"encoding, {split}", unit="block"):
-        path, here = stage.folder / f"{split}-{start:06d}.npy", slice(start, start + BLOCK)
-        if not path.exists():
-            with torch.no_grad():
-                block = torch.cat([stage.flow(part)[0] for part in _dequantised(stage, indices[here]).split(64)])
-            stage.folder.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as unfinished, unfinished.open("wb") as file:
-                np.save(file, block.numpy())
-        z[here] = torch.from_numpy(np.load(path))
+        here = slice(start, start + BLOCK)
+
+        def block(here: slice = here) -> Tensor:
+            return torch.cat([stage.flow(part)[0] for part in _dequantised(stage, indices[here]).split(64)])
+
+        z[here] = kept(stage.folder / f"{split}-{start:06d}.npy", block)
     columns = [album.attributes.index(name) for name in stage.attributes]
     return Encoded(z, np.asarray(album.labels, bool)[indices][:, columns], indices)
 

@@ -7,7 +7,7 @@ with dequantisation noise and at bin centres, and each row takes its faces from 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -142,16 +142,23 @@ def open_stage(name: str | Path, data: str | None = None, n: int | None = None) 
 
 
 def _encoded(stage: Stage, encoding: str) -> Tensor:
-    path = stage.folder / f"{encoding}.npy"
+    def make() -> Tensor:
+        bar = tqdm(batches(len(stage.where)), f"encoding, {encoding}", unit="batch")
+        return torch.cat(
+            [stage.flow(torch.cat([stage._dequantised(row, encoding) for row in rows]))[0] for rows in bar]
+        )
+
+    return kept(stage.folder / f"{encoding}.npy", make)
+
+
+@torch.no_grad()
+def kept(path: Path, make: Callable[[], Tensor]) -> Tensor:
+    """What `make` returns, mapped from the file at `path`: made and written first if there is none."""
     if not path.exists():
-        with torch.no_grad():
-            z = [
-                stage.flow(torch.cat([stage._dequantised(row, encoding) for row in rows]))[0]
-                for rows in tqdm(batches(len(stage.where)), f"encoding, {encoding}", unit="batch")
-            ]
-        stage.folder.mkdir(parents=True, exist_ok=True)
+        made = make().numpy()
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as unfinished, unfinished.open("wb") as file:
-            np.save(file, torch.cat(z).numpy())
+            np.save(file, made)
     return torch.from_numpy(np.load(path, mmap_mode="c"))
 
 

@@ -16,7 +16,7 @@ from scipy import stats
 from glowkit import heuristics, intervals
 from glowkit.intervals import Estimate
 from glowkit.judge import Judge
-from glowkit.measured import Found
+from glowkit.measured import Found, rounded
 from glowkit.measures.stage import Stage
 from glowkit.measures.sweep import ALPHAS, PIXEL, Edits, edit, sweep
 from glowkit.study import CENTRES, NOISE
@@ -57,7 +57,7 @@ def c16(stage: Stage) -> Found | None:
         f"{shares['ceiling'].mean():.2f}",
         second=gain(NOISE, 1),
         centres=gain(CENTRES, 0),
-        details={"attributes": names, **{key: _short(value) for key, value in shares.items()}},
+        details={"attributes": names, **{key: rounded(value) for key, value in shares.items()}},
     )
 
 
@@ -81,16 +81,16 @@ def c18(stage: Stage) -> Found | None:
                 chosen[score] = ALPHAS[best]
         return (
             table.estimate(lambda mean: mean[0], [gained]),
-            _short(table.means(chosen)),
+            rounded(table.means(chosen)),
             float(table.means(table.seen[one]).mean()),
         )
 
     first, alphas, at_one = gain(NOISE, 0)
     table = _adding(stage, NOISE, 0)
     curves = {
-        "success": [_mean(table, row) for row in table.seen],
-        "passes": [_mean(table, row) for row in table.passes],
-        "pixel": [_mean(table, row) for row in table.pixel_seen],
+        "success": [rounded(table.means(row)) for row in table.seen],
+        "passes": [rounded(table.means(row)) for row in table.passes],
+        "pixel": [rounded(table.means(row)) for row in table.pixel_seen],
     }
     return Found(
         first,
@@ -108,9 +108,9 @@ def b02(stage: Stage) -> Found | None:
     found = {key: _at_equal_success(stage, *key, "error") for key in ((NOISE, 0), (NOISE, 1), (CENTRES, 0))}
     table = _adding(stage, NOISE, 0)
     details = _curves(table) | {
-        "at_level": {name: _short(pair) for name, pair in found[NOISE, 0][1].items()},
+        "at_level": {name: rounded(pair) for name, pair in found[NOISE, 0][1].items()},
         "error": {
-            key: [_short(table.means(row)) for row in rows]
+            key: [rounded(table.means(row)) for row in rows]
             for key, rows in (("latent", table.error), ("pixel", table.pixel_error))
         },
     }
@@ -141,7 +141,7 @@ def b12(stage: Stage) -> Found | None:
         f"{means[0]:.3f}, pixels {means[1]:.3f}",
         second=found[NOISE, 1][0],
         centres=found[CENTRES, 0][0],
-        details={"at_level": {name: _short(pair) for name, pair in pairs.items()}},
+        details={"at_level": {name: rounded(pair) for name, pair in pairs.items()}},
     )
 
 
@@ -172,8 +172,8 @@ def b04(stage: Stage) -> Found:
         centres=found(CENTRES, 0)[0],
         details={
             "attributes": names,
-            "leak": [_short(row) for row in leak],
-            "correlation": [_short(row) for row in correlation],
+            "leak": [rounded(row) for row in leak],
+            "correlation": [rounded(row) for row in correlation],
         },
     )
 
@@ -192,12 +192,12 @@ def c33(stage: Stage) -> Found:
         *found[1:],
         details={
             "attributes": stage.attributes,
-            "support": _short(sheet.support),
-            "spread": _short(sheet.spread[:, 0]),
-            "spread_without": _short(sheet.spread[:, 1]),
+            "support": rounded(sheet.support),
+            "spread": rounded(sheet.spread[:, 0]),
+            "spread_without": rounded(sheet.spread[:, 1]),
             "count": sheet.count[:, 0].tolist(),
-            "added": _short(success),
-            "removed": _short(_success(stage, NOISE, 0, False)),
+            "added": rounded(success),
+            "removed": rounded(_success(stage, NOISE, 0, False)),
         },
     )
 
@@ -288,8 +288,8 @@ def c40(stage: Stage, wanted: bool) -> Found:
         centres=predicted(CENTRES, 0)[0],
         details={
             "attributes": [stage.attributes[k] for k in known],
-            "foretold": _short(foretold),
-            "success": _short(success),
+            "foretold": rounded(foretold),
+            "success": rounded(success),
         },
     )
 
@@ -401,9 +401,9 @@ def _curves(table: _Table) -> dict:
     return {
         "alphas": list(ALPHAS),
         "attributes": table.names,
-        "ceiling": _short(table.means(table.true)),
+        "ceiling": rounded(table.means(table.true)),
         "success": {
-            key: [_short(table.means(row)) for row in rows]
+            key: [rounded(table.means(row)) for row in rows]
             for key, rows in (("latent", table.seen), ("pixel", table.pixel_seen))
         },
     }
@@ -508,15 +508,6 @@ def _rank_with(stage: Stage, space: str, values: np.ndarray) -> float:
 def _halves(people: np.ndarray) -> np.ndarray:
     """bool (N,): which half each person is in."""
     return np.unique(people, return_inverse=True)[1] % 2 == 0
-
-
-def _mean(table: _Table, values: np.ndarray) -> list[float]:
-    return _short(table.means(values))
-
-
-def _short(values) -> list[float]:
-    """For JSON: four digits are more than any of these is certain."""
-    return [float(f"{value:.4g}") if np.isfinite(value) else None for value in np.asarray(values, float)]
 
 
 ROWS = {
