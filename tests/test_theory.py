@@ -112,64 +112,6 @@ def test_half_space_brute_force_is_the_conditional_mean():
     assert np.linalg.norm(kept.mean(axis=0)) == pytest.approx(ours.norm, abs=0.01)
 
 
-# --- maps that keep the Gaussian
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.integers(1, 40), st.integers(1, 20), st.integers(0, 99))
-def test_rotation_is_orthogonal_and_inverts(dim, block, seed):
-    rotation = t.Rotation(dim, seed, block, dtype=DOUBLE)
-    matrix = rotation(torch.eye(dim, dtype=DOUBLE))
-    torch.testing.assert_close(matrix @ matrix.mT, torch.eye(dim, dtype=DOUBLE))
-    torch.testing.assert_close(rotation.inverse(matrix), torch.eye(dim, dtype=DOUBLE))
-
-
-def test_small_rotations_are_haar_and_large_ones_mix():
-    axes = torch.eye(3, dtype=DOUBLE)
-    first = [t.Rotation(3, seed, dtype=DOUBLE)(axes)[0, 0].item() for seed in range(500)]
-    # Archimedes: a coordinate of a uniform point of the sphere in R^3 is uniform
-    assert stats.kstest(first, stats.uniform(-1, 2).cdf).pvalue > 0.01
-    spike = torch.zeros(1, 12_288)
-    spike[0, 5] = 1
-    assert (t.Rotation(12_288)(spike) != 0).sum() > 2000
-
-
-@settings(deadline=None, max_examples=25)
-@given(st.integers(8, 15), st.floats(-3, 3), st.integers(0, 50))
-def test_twist_has_unit_jacobian_keeps_norms_and_inverts(dim, strength, seed):
-    z = torch.randn(3, dim, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed))
-    twisted = t.twist(z, strength, seed)
-    torch.testing.assert_close(twisted.norm(dim=1), z.norm(dim=1))
-    torch.testing.assert_close(t.untwist(twisted, strength, seed), z)
-    for point in z:
-        assert abs(logdet(lambda x: t.twist(x[None], strength, seed)[0], point)) < 1e-10
-
-
-@settings(deadline=None)
-@given(st.floats(-2, 2))
-def test_swirl_has_unit_jacobian_keeps_norms_and_inverts(strength):
-    z = torch.tensor([[0.3, -0.7], [1.5, 0.2], [0.0, 0.0]], dtype=DOUBLE)
-    swirled = t.swirl(z, strength)
-    torch.testing.assert_close(swirled.norm(dim=1), z.norm(dim=1))
-    torch.testing.assert_close(t.swirl(swirled, -strength), z)
-    for point in z:
-        assert abs(logdet(lambda x: t.swirl(x[None], strength)[0], point)) < 1e-10
-
-
-def test_twisted_normals_are_normal_and_not_linear():
-    z = torch.randn(20_000, 8, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
-    w = t.twist(z, 1.0).numpy()
-    assert min(stats.kstest(w[:, k], "norm").pvalue for k in range(8)) > 0.001
-    assert np.cov(w.T) == pytest.approx(np.eye(8), abs=0.05)
-    assert t.linear_share(z, w) == pytest.approx(np.exp(-1), abs=0.02)
-    assert t.linear_share(z, t.Rotation(8, dtype=DOUBLE)(z)) == pytest.approx(1)
-
-
-def test_twist_needs_two_pairs_of_pairs():
-    with pytest.raises(GlowkitError, match="want at least 8"):
-        t.twist(torch.zeros(1, 7), 1.0)
-
-
 # --- measure and volume, norms, counts
 
 
@@ -234,10 +176,3 @@ def test_crossing_between_two_classes_agrees_with_draws(alpha, separation):
     heights = heights[heights > 0]
     expected = np.mean(heights < alpha * separation)
     assert t.class_crossing_probability(alpha, separation) == pytest.approx(expected, abs=4e-3)
-
-
-def test_the_likelihood_change_of_a_stretch_is_in_closed_form():
-    z = torch.randn(5, 40, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
-    largest = (z.square().sum(1) * (1.01**2 - 1) / 2).max() * 1000 / 40
-    assert t.likelihood_change(lambda v: -v.square().sum(1) / 2, z, 1.01 * z) == pytest.approx(float(largest))
-    assert t.likelihood_change(lambda v: -v.square().sum(1) / 2, z, -z) == 0

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from glowkit import classifiers, theory
+from glowkit import classifiers, gaussian_maps
 from glowkit.measured import Found, rounded
 from glowkit.measures.projections import known
 from glowkit.measures.stage import Stage, batches
@@ -24,9 +24,9 @@ def b01(stage: Stage) -> Found:
     labels, people = stage.labels[:, chosen], stage.people[half]
     scores = {}
     for strength in tqdm(STRENGTHS, "twists", unit="strength"):
-        w = torch.cat([theory.twist(z[rows.start : rows.stop], strength) for rows in batches(len(z))])
+        w = torch.cat([gaussian_maps.twist(z[rows.start : rows.stop], strength) for rows in batches(len(z))])
         scores[strength] = mean_projections(w, labels, first, half)
-    rotation = theory.Rotation(stage.flow.dim)
+    rotation = gaussian_maps.Rotation(stage.flow.dim)
     turned = torch.cat([rotation(z[rows.start : rows.stop]) for rows in batches(len(z))])
     turned = mean_projections(turned, labels, first, half)
     areas = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from glowkit import theory
+from glowkit import gaussian_maps
 from glowkit.measures import twists
 
 
@@ -15,7 +15,7 @@ def test_b01_is_what_a_twist_takes_off(stage):
     assert len(first) + len(half) == len(stage.where)
     areas = []
     for strength in (0.0, 3.0):
-        w = theory.twist(stage.z["noise"], strength).numpy()
+        w = gaussian_maps.twist(stage.z["noise"], strength).numpy()
         each = []
         for name in found.details["attributes"]:
             y = stage.has(name)
