@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from glowkit import bundled, fields, flow, linear
+from glowkit import ablations, bundled, fields, flow, linear
+from glowkit.ablations import Ablation, AblationConfig
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing, scratch
 from glowkit.flow import Glow, GlowConfig
@@ -170,6 +171,7 @@ class Kind(NamedTuple):
 # As `kind` in config.json names them; without it, it is a Glow.
 KINDS = {
     "glow": Kind(Glow, GlowConfig, flow.CONFIG, lambda tensor: tensor.ndim == 4),
+    "ablation": Kind(Ablation, AblationConfig, ablations.CONFIG, lambda tensor: tensor.ndim == 4),
     "linear": Kind(LinearFlow, LinearConfig, linear.CONFIG, lambda tensor: False),
 }
 CONTENT = {"kind": fields.OneOf(tuple(KINDS)), "data": fields.Text(), "model": fields.Table()}
@@ -222,6 +224,11 @@ def config_of(name: str | Path) -> Config:
     return _read_config(folder_of(name))[1]
 
 
+def make(config: Config) -> ImageFlow:
+    """An untrained model of this shape."""
+    return _kind_of(config)[1].model(config)
+
+
 def load(name: str | Path, device: str | torch.device = "cpu") -> ImageFlow:
     """The model of a bundled name ("faces64") or of a folder, in float32, ready to encode and decode: a Glow, mostly.
 
@@ -253,8 +260,13 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> ImageFlow:
     return model.to(device).eval().requires_grad_(False)
 
 
+def kind_of(config: Config) -> str:
+    """One of KINDS, which this is the shape of."""
+    return _kind_of(config)[0]
+
+
 def _kind_of(config: Config) -> tuple[str, Kind]:
-    return next((name, kind) for name, kind in KINDS.items() if isinstance(config, kind.config))
+    return next((name, kind) for name, kind in KINDS.items() if type(config) is kind.config)
 
 
 def _read_config(folder: Path) -> tuple[str, Config]:

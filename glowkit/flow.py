@@ -6,9 +6,10 @@ A level is a squeeze, K steps of flow and a prior; L levels make a `Glow`. What 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -54,8 +55,10 @@ class GlowConfig:
     bits: int = 5
     activation: str = "relu"
 
+    kinds: ClassVar[Mapping[str, fields.Kind]] = CONFIG
+
     def __post_init__(self) -> None:
-        fields.check(vars(self), CONFIG, "model.")
+        fields.check(vars(self), self.kinds, "model.")
         if self.image_size % 2**self.levels:
             raise GlowkitError(
                 f"model.image_size = {self.image_size}: with {self.levels} levels it must be a multiple of "
@@ -70,16 +73,25 @@ class GlowConfig:
     @property
     def parameters(self) -> int:
         """How many numbers such a Glow learns."""
-        total, c, w = 0, 3, self.width
+        total, c, size = 0, 3, self.image_size
         for level in range(self.levels):
-            c = 4 * c
-            half, out = c // 2, c // 2 * (2 if self.coupling == "affine" else 1)
-            net = 9 * (c - half + 1) * w + w * w + 4 * w + 9 * (w + 1) * out + 2 * out
-            total += self.steps * (c * c + 3 * c + net)
+            c, size = 4 * c, size // 2
+            half = c // 2
+            out = half * (2 if self.coupling == "affine" else 1)
+            total += self.steps * (2 * c + self.mixing_parameters(c) + self.net_parameters(c - half, out, size))
             last = level == self.levels - 1
             total += 2 * c if last else (9 * (half + 1) + 2) * 2 * (c - half)
             c = half
         return total
+
+    def mixing_parameters(self, channels: int) -> int:
+        """Of what mixes the channels of a step."""
+        return channels * channels + channels
+
+    def net_parameters(self, channels: int, out: int, size: int) -> int:
+        """Of a coupling net from `channels` to `out` channels of size x size pixels."""
+        w = self.width
+        return 9 * (channels + 1) * w + w * w + 4 * w + 9 * (w + 1) * out + 2 * out
 
     def as_dict(self) -> dict:
         return asdict(self)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from glowkit import bundled, checkpoint, devices, distributed, fields, flow, randomness
+from glowkit import bundled, checkpoint, devices, distributed, fields, randomness
 from glowkit.dataset import FACES, MEMORY_LIMIT, PROCEDURAL, Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import alone_in, naming, replacing
@@ -40,7 +40,13 @@ SAMPLES = 16  # training images whose pixels tell a data set from others
 # so far has left the data, and what it learns from there on is the way back.
 JUMP = 1.0
 MOST_REWINDS = 10  # the rate is then a thousandth
-CONFIG = {"data": fields.Text(), "model": fields.Table(), "training": fields.Table()}
+TRAINABLE = ("glow", "ablation")  # kinds of models
+CONFIG = {
+    "data": fields.Text(),
+    "kind": fields.OneOf(TRAINABLE),
+    "model": fields.Table(),
+    "training": fields.Table(),
+}
 # What a state says of itself: how the run was set; and, unless a benchmark wrote it, on what images, where its last
 # steps were taken, and what the guard has seen and done.
 ABOUT = {
@@ -76,7 +82,8 @@ class Config:
 def read_config(path: str | Path) -> Config:
     """The config of a TOML file: `data`, [model] (see `GlowConfig`) and [training] (see `Settings`).
 
-    A relative path that is not there is looked up beside what is bundled: configs/faces64.toml is found from anywhere.
+    With `kind = "ablation"`, [model] is that of an `AblationConfig`. A relative path that is not there is looked up
+    beside what is bundled: configs/faces64.toml is found from anywhere.
     """
     path = Path(path)
     if not path.exists() and (bundled.root() / path).is_file():
@@ -89,9 +96,10 @@ def read_config(path: str | Path) -> Config:
         raise GlowkitError(f"{path}: not a TOML file: {error}") from None
     try:
         fields.check(content, CONFIG, "")
-        fields.check(content.get("model", {}), flow.CONFIG, "model.")
+        kind = checkpoint.KINDS[content.get("kind", "glow")]
+        fields.check(content.get("model", {}), kind.fields, "model.")
         fields.check(content.get("training", {}), SETTINGS, "training.")
-        model, training = GlowConfig(**content.get("model", {})), Settings(**content.get("training", {}))
+        model, training = kind.config(**content.get("model", {})), Settings(**content.get("training", {}))
     except GlowkitError as error:
         raise GlowkitError(f"{path}: {error}") from None
     if training.checkpoint_every % training.log_every:
@@ -172,13 +180,15 @@ def train(
     device: str | torch.device | None = None,
     minutes: float | None = None,
     start: str | Path | None = None,
+    n: int | None = None,
 ) -> Path:
     """Trains as a config file says and returns the run's folder; under torchrun, with all its processes.
 
     The folder (default runs/NAME) holds state.safetensors (to resume), log.jsonl (a line every `log_every` steps),
     and the averaged model as `glowkit.load` reads it, each replaced whole at every checkpoint. All processes must
     see it, and the data. With `minutes`, the run takes as many steps as fit into them, the fall of the rate included,
-    instead of the config's. `start` is a model, bundled or in a folder, whose weights to begin with.
+    instead of the config's. `start` is a model, bundled or in a folder, whose weights to begin with. `n` is how many
+    training images there are to be, the first of the data set's own.
     """
     began = time.perf_counter()
     config = config if isinstance(config, Config) else read_config(config)
@@ -203,7 +213,7 @@ def train(
     with alone_in(path) if lead else nullcontext():
         with distributed.local_leader_first():
             dataset = open_dataset(config.data, size=config.model.image_size)
-            indices = dataset.subset("train")
+            indices = dataset.subset("train")[:n]
             if len(indices) < settings.batch:
                 raise GlowkitError(
                     f"{dataset.name}: {len(indices)} training images, fewer than a batch of {settings.batch}"
@@ -214,7 +224,7 @@ def train(
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            model = Glow(config.model).to(device)
+            model = checkpoint.make(config.model).to(device)
         notes = []
         if start:
             notes = [f"begins with the weights of {start}"]
@@ -411,8 +421,9 @@ class Run:
         tensors, about = read_state(path)
         try:
             fields.check(about, ABOUT, "", required=ABOUT)
-            fields.check(about["config"], CONFIG, "config.", required=CONFIG)
-            fields.check(about["config"]["model"], flow.CONFIG, "config.model.", required=flow.CONFIG)
+            fields.check(about["config"], CONFIG, "config.", required=("data", "model", "training"))
+            kinds = config.model.kinds
+            fields.check(about["config"]["model"], kinds, "config.model.", required=kinds)
             fields.check(about["config"]["training"], SETTINGS, "config.training.", required=SETTINGS)
             fields.check(about["data"], DATA, "data.", required=DATA)
             fields.check(about["machine"], MACHINE, "machine.", required=MACHINE)

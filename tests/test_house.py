@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parents[1] / "glowkit"
 # From the bottom up: a module may import from its own line and from those before it.
 FLOORS = (
     {"errors", "bundled", "randomness", "escaping", "precision", "devices"},
-    {"files", "fields", "intervals", "jacobian"},
-    {"layers", "kernels", "image_flow", "flow", "faces", "celeba"},
+    {"files", "fields", "intervals", "jacobian", "gaussian_maps"},
+    {"layers", "kernels", "image_flow", "flow", "ablations", "faces", "celeba"},
     {"memory", "distributed", "moments", "dataset", "linear", "checkpoint", "certificate"},
 )
 
