@@ -60,7 +60,7 @@ def open_measures(name: str | Path) -> Measures:
     try:
         content = fields.from_json(path.read_bytes())
         fields.check(content, ABOUT | {"rows": fields.Table()}, "", required=[*ABOUT, "rows"])
-        rows = {id: _found(id, row) for id, row in content.pop("rows").items()}
+        rows = {id: found_of(id, row) for id, row in content.pop("rows").items()}
     except FileNotFoundError:
         raise GlowkitError(f"{path}: no measures there yet; make them with `glowkit measure {name}`") from None
     except (ValueError, GlowkitError) as error:
@@ -72,7 +72,7 @@ def open_measures(name: str | Path) -> Measures:
 
 def write(folder: Path, measures: Measures) -> None:
     """Writes the file beside the model, or leaves the one that is there."""
-    rows = {id: _as_json(found) for id, found in measures.rows.items()}
+    rows = {id: as_json(found) for id, found in measures.rows.items()}
     content = {"data": measures.data, "faces": measures.faces, **sums(folder)}
     with replacing(folder / FILE) as unfinished:
         # A row a line.
@@ -111,13 +111,15 @@ def sums(folder: Path) -> dict[str, str]:
     return {"weights": checkpoint.weights_hash(folder), "study": checkpoint.sha256(folder / "study.safetensors")}
 
 
-def _as_json(found: Found) -> dict:
+def as_json(found: Found) -> dict:
+    """A row as files have it."""
     readings = {"estimate": found.estimate, "second": found.second, "centres": found.centres}
     numbers = {key: [float(e.estimate), *map(float, e.ci), int(e.n)] for key, e in readings.items() if e is not None}
     return {**numbers, "control": found.control, "date": found.date, "details": dict(found.details)}
 
 
-def _found(id: str, row: Any) -> Found:
+def found_of(id: str, row: Any) -> Found:
+    """The row `id` from what `as_json` made of it. Raises GlowkitError if it is anything else."""
     fields.check(row, ROW, f"{id}.", required=("estimate", "control", "date", "details"))
     readings = {key: _estimate(f"{id}.{key}", row[key]) for key in ("estimate", "second", "centres") if key in row}
     return Found(**readings, control=row["control"], details=row["details"], date=row["date"])

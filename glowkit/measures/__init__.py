@@ -18,6 +18,7 @@ from glowkit.errors import GlowkitError
 from glowkit.files import alone_in
 from glowkit.measured import Found, Measures, open_measures, write
 from glowkit.measures import (
+    better,
     certainty,
     crops,
     levels,
@@ -38,6 +39,7 @@ from glowkit.measures.stage import Stage, open_stage
 __all__ = ["ROWS", "Found", "Measures", "Stage", "measure", "open_measures", "open_stage"]
 
 _MODULES = (
+    better,
     certainty,
     crops,
     levels,
@@ -53,7 +55,7 @@ _MODULES = (
     success,
     twists,
 )
-# In the order of the ledger: C01 to C40, then B01 to B12.
+# In the order of the ledger: C01 to C40, then B01 to B13.
 ROWS: dict[str, Callable[[Stage], Found | None]] = dict(
     sorted((item for part in _MODULES for item in part.ROWS.items()), key=lambda item: (item[0][0] == "B", item[0][:3]))
 )

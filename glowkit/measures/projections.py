@@ -121,10 +121,12 @@ def projections(stage: Stage, encoding: str) -> dict[tuple[str, str], np.ndarray
     return found
 
 
-@cache
 def linear_control(stage: Stage) -> tuple[Whole, np.ndarray]:
     """The linear flow of most likelihood, of the images that the study's class means are of."""
-    return fit_whole(stage.seen, stage.study.n, stage.flow.bits)
+    return _whole(stage.seen, stage.study.n, stage.flow.bits)
+
+
+_whole = cache(fit_whole)
 
 
 def known(stage: Stage) -> np.ndarray:

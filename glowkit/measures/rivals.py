@@ -78,23 +78,31 @@ def fitted(
     others: np.ndarray,
     names: Sequence[str] = (LDA, *classifiers.LOSSES),
 ) -> dict[str, tuple[float, np.ndarray]]:
-    """By classifier, "opposite" among them: the mean AUC on validation points and scores (m, A) of the test points.
+    """By classifier, "opposite" among them: the mean AUC on validation points and scores (m, A) of the test points."""
+    found = lines(training, validation, labels, others, names)
+    return {name: (area, (test @ line).numpy()) for name, (area, line) in found.items()}
 
-    Points (n, D), (v, D), (m, D); labels bool (n, A), others (v, A). Each attribute has the penalty that does best on
-    the validation points.
+
+def lines(
+    training: Tensor, validation: Tensor, labels: np.ndarray, others: np.ndarray, names: Sequence[str]
+) -> dict[str, tuple[float, Tensor]]:
+    """By classifier, "opposite" among them: the mean AUC on validation points, and its directions (D, A).
+
+    Points (n, D), (v, D); labels bool (n, A), others (v, A). Each attribute has the penalty that does best on the
+    validation points.
     """
-    lines = {"opposite": classifiers.mean_differences(training, labels)[None]}
+    made = {"opposite": classifiers.mean_differences(training, labels)[None]}
     for name in tqdm(names, "classifiers"):
         if name == LDA:
-            lines[name] = classifiers.discriminants(training, labels)
+            made[name] = classifiers.discriminants(training, labels)
         else:
-            lines[name] = classifiers.penalised(training, labels, name)
+            made[name] = classifiers.penalised(training, labels, name)
     found = {}
-    for name, line in lines.items():
+    for name, line in made.items():
         areas = np.array([_areas((validation @ each).numpy(), others) for each in line])  # (K, A)
         best = areas.argmax(0)
         kept = torch.stack([line[k, :, attribute] for attribute, k in enumerate(best)], 1)
-        found[name] = float(areas.max(0).mean()), (test @ kept).numpy()
+        found[name] = float(areas.max(0).mean()), kept
     return found
 
 

@@ -7,9 +7,9 @@ with dequantisation noise and at bin centres, and each row takes its faces from 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from glowkit.errors import GlowkitError
 from glowkit.files import replacing
 from glowkit.image_flow import BIN_CENTRES, ImageFlow
 from glowkit.judge import Judge, open_judge
+from glowkit.linear import LinearConfig, LinearFlow
 from glowkit.randomness import stream
 from glowkit.realism import LooksReader
 from glowkit.study import CENTRES, NOISE, Study, open_study
@@ -31,6 +32,8 @@ from glowkit.study import CENTRES, NOISE, Study, open_study
 DATA_SEED = 1
 """Of the drawn faces that decide: those of seed 0 trained the models, and were shown by the first edition."""
 ENCODINGS = (NOISE, CENTRES)
+PIXEL = "pixel"
+EACH = {NOISE: 100, CENTRES: 50, PIXEL: 100}
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +42,8 @@ class Stage:
 
     judges: the two of them. attributes (A): those that the study and both judges know. labels bool (m, A), people
     (m,), x uint8 (m, 3, H, W); z[encoding] (m, D), mapped from disk. folder: where what takes long is kept, in the
-    cache; another study, another model or other faces have another one.
+    cache; another study, another model or other faces have another one. each[space]: how many faces an attribute is
+    added to and removed from, in each space of the sweep: the first ones of the same list.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Stage:
     x: Tensor
     z: dict[str, Tensor]
     folder: Path
+    each: Mapping[str, int] = field(default_factory=EACH.copy)
 
     @property
     def drawn(self) -> bool:
@@ -92,13 +97,12 @@ class Stage:
     @cached_property
     def looks(self) -> LooksReader:
         """Trained on training images: does a picture show one face?"""
-        training, others = self.seen.subset("train"), self.seen.subset("valid")
-        return LooksReader(*(self.flow.quantise(self.seen.images(w)) for w in (training[:4000], others[:1000])))
+        return _reader_of_looks(self.seen, self.flow.bits)
 
     @cached_property
     def seen(self) -> Dataset:
         """The set whose training and validation images made the model."""
-        return open_dataset(self.study.data, size=self.flow.image_size) if self.drawn else self.album
+        return _opened(self.study.data, self.flow.image_size) if self.drawn else self.album
 
     @cached_property
     def _shuffled(self) -> np.ndarray:
@@ -110,35 +114,56 @@ class Stage:
         return self.flow.dequantise(self.x[row : row + 1], noise)
 
 
-def open_stage(name: str | Path, data: str | None = None, n: int | None = None) -> Stage:
+def open_stage(
+    name: str | Path,
+    data: str | None = None,
+    n: int | None = None,
+    judges: str | Path | None = None,
+    each: Mapping[str, int] = EACH,
+) -> Stage:
     """The stage for a bundled model or a folder, with at most n faces; `data` as `open_dataset` takes it.
 
-    Latents are kept in the cache, and the next call reads them. Raises GlowkitError if the model has no study with
-    noise or not both judges.
+    judges: a model of the same kind of faces whose judges are to be asked; its own unless said. Latents are kept in the
+    cache, and the next call reads them. Raises GlowkitError if the model has no study with noise or not both judges.
     """
     folder = checkpoint.folder_of(name)
     flow, study = checkpoint.load(folder), open_study(folder)
-    judges = open_judge(folder), open_judge(folder, second=True)
+    both = open_judge(judges or folder), open_judge(judges or folder, second=True)
     if study.encoding != NOISE:
         raise GlowkitError(f"{name}: its study has no class means with noise; make it: `glowkit study {name}`")
     data = str(data or study.data)
     seed = {"seed": DATA_SEED} if kind_of(data) == PROCEDURAL else {}
     album = open_dataset(data, size=flow.image_size, **seed)
     where = album.subset("test")[:n]
-    known = [album.attributes, *(judge.attributes for judge in judges)]
+    known = [album.attributes, *(judge.attributes for judge in both)]
     attributes = [attribute for attribute in study.attributes if all(attribute in names for names in known)]
     columns = [album.attributes.index(attribute) for attribute in attributes]
     people = np.arange(len(where)) if album.identities is None else album.identities[where]
     sums = [checkpoint.weights_hash(folder), *(hashlib.sha256(a.tobytes()).hexdigest() for a in (where, study.mean))]
     key = hashlib.sha256(" ".join([album.name, str(album.seed), *sums]).encode()).hexdigest()[:12]
     stage = Stage(
-        folder.name, flow, study, judges, album, where, attributes,
+        folder.name, flow, study, both, album, where, attributes,
         np.asarray(album.labels, bool)[where][:, columns], people, album.images(where), {},
-        cache_folder() / "measures" / f"{folder.name}-{key}",
+        cache_folder() / "measures" / f"{folder.name}-{key}", each,
     )  # fmt: skip
     for encoding in ENCODINGS:
         stage.z[encoding] = _encoded(stage, encoding)
     return stage
+
+
+# Of models of one data set, these are the same.
+
+
+@cache
+def _opened(data: str, size: int) -> Dataset:
+    return open_dataset(data, size=size)
+
+
+@cache
+def _reader_of_looks(seen: Dataset, bits: int) -> LooksReader:
+    flow = LinearFlow(LinearConfig(seen.size, 1, bits))
+    training, others = seen.subset("train")[:4000], seen.subset("valid")[:1000]
+    return LooksReader(*(flow.quantise(seen.images(where)).detach() for where in (training, others)))
 
 
 def _encoded(stage: Stage, encoding: str) -> Tensor:

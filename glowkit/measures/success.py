@@ -6,7 +6,7 @@ the same faces, or, of photographs, in held-out ones that have the attribute.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 import numpy as np
@@ -17,8 +17,9 @@ from glowkit import heuristics, intervals
 from glowkit.intervals import Estimate
 from glowkit.judge import Judge
 from glowkit.measured import Found, rounded
-from glowkit.measures.stage import Stage
-from glowkit.measures.sweep import ALPHAS, PIXEL, Edits, edit, sweep
+from glowkit.measures.projections import known
+from glowkit.measures.stage import PIXEL, Stage
+from glowkit.measures.sweep import ALPHAS, Edits, edit, sweep
 from glowkit.study import CENTRES, NOISE
 
 LEAST_CEILING = 0.2
@@ -105,7 +106,9 @@ def b02(stage: Stage) -> Found | None:
     """Error against the true counterfactual at equal judged success, latent over pixel arithmetic."""
     if not stage.drawn or not _can_be_judged(stage):
         return None
-    found = {key: _at_equal_success(stage, *key, "error") for key in ((NOISE, 0), (NOISE, 1), (CENTRES, 0))}
+    found = {key: at_equal_success(_adding(stage, *key), "error") for key in ((NOISE, 0), (NOISE, 1), (CENTRES, 0))}
+    if found[NOISE, 0][0] is None:
+        return None
     table = _adding(stage, NOISE, 0)
     details = _curves(table) | {
         "at_level": {name: rounded(pair) for name, pair in found[NOISE, 0][1].items()},
@@ -132,7 +135,9 @@ def b12(stage: Stage) -> Found | None:
     """Change of what the judge sees of all other attributes, at equal judged success, latent over pixel arithmetic."""
     if not _can_be_judged(stage):
         return None
-    found = {key: _at_equal_success(stage, *key, "aside") for key in ((NOISE, 0), (NOISE, 1), (CENTRES, 0))}
+    found = {key: at_equal_success(_adding(stage, *key), "aside") for key in ((NOISE, 0), (NOISE, 1), (CENTRES, 0))}
+    if found[NOISE, 0][0] is None:
+        return None
     pairs = found[NOISE, 0][1]
     means = np.exp(np.mean(np.log(list(pairs.values())), axis=0))
     return Found(
@@ -147,8 +152,9 @@ def b12(stage: Stage) -> Found | None:
 
 def b04(stage: Stage) -> Found:
     """Rank correlation of leakage with label correlation, less that with shuffled columns."""
-    names = stage.attributes
-    correlation = np.corrcoef(stage.labels.T.astype(float))
+    told = known(stage)
+    names = [stage.attributes[k] for k in told]
+    correlation = np.corrcoef(stage.labels[:, told].T.astype(float))
     off = ~np.eye(len(names), dtype=bool)
     rows, columns = np.nonzero(off)
     rng = np.random.default_rng(0)
@@ -157,7 +163,7 @@ def b04(stage: Stage) -> Found:
         return stats.spearmanr(leak, labels).statistic
 
     def found(space: str, judge: int) -> tuple[Estimate, np.ndarray, float]:
-        leak = np.stack([sweep(stage)[name, True, space].leak[judge] for name in names])
+        leak = np.stack([sweep(stage)[name, True, space].leak[judge][told] for name in names])
         by_chance = np.mean([rank(leak[:, rng.permutation(len(names))][off], correlation[off]) for _ in range(20)])
         whole = intervals.two_way(rank, leak[off], correlation[off], rows=rows, columns=columns, resamples=400)
         low, high = whole.ci
@@ -297,31 +303,32 @@ def c40(stage: Stage, wanted: bool) -> Found:
 # ------------------------------------------------------------------------------------------ averages over attributes
 
 
-class _Table:
-    """The adding of all attributes that can be judged, in one space, beside the same in pixels; one column a face.
+class Table:
+    """The adding of all attributes that can be judged, beside another way of adding them to the same faces (pixel
+    arithmetic, mostly: "pixel"), as one of the judges sees it; one column a face.
 
     attribute (N,), which of `names`; people (N,); seen, pixel_seen, passes, error, pixel_error, aside, pixel_aside
     (K, N); true (N,), the ceiling.
     """
 
-    def __init__(self, stage: Stage, space: str, judge: int) -> None:
-        edits = []
-        for name in stage.attributes:
-            here, pixel = sweep(stage)[name, True, space], sweep(stage)[name, True, PIXEL]
-            if len(here.rows) >= ENOUGH and _ceiling(stage, here, judge).mean() >= LEAST_CEILING:
-                edits.append((here, pixel, len(here.rows)))
+    def __init__(self, stage: Stage, pairs: Iterable[tuple[Edits, Edits]], judge: int) -> None:
+        edits = [
+            (here, other, len(here.rows))
+            for here, other in pairs
+            if len(here.rows) >= ENOUGH and _ceiling(stage, here, judge).mean() >= LEAST_CEILING
+        ]
         self.names = [here.attribute for here, _, _ in edits]
         if not edits:
             return
         self.attribute = np.repeat(np.arange(len(edits)), [n for _, _, n in edits])
         self.people = np.concatenate([here.people for here, _, _ in edits])
         self.seen = np.concatenate([here.seen[judge] for here, _, _ in edits], 1)
-        self.pixel_seen = np.concatenate([pixel.seen[judge][:, :n] for _, pixel, n in edits], 1)
+        self.pixel_seen = np.concatenate([other.seen[judge][:, :n] for _, other, n in edits], 1)
         self.passes = np.concatenate([here.passes for here, _, _ in edits], 1)
         self.error = np.concatenate([here.error for here, _, _ in edits], 1)
-        self.pixel_error = np.concatenate([pixel.error[:, :n] for _, pixel, n in edits], 1)
+        self.pixel_error = np.concatenate([other.error[:, :n] for _, other, n in edits], 1)
         self.aside = np.concatenate([here.aside[judge] for here, _, _ in edits], 1)
-        self.pixel_aside = np.concatenate([pixel.aside[judge][:, :n] for _, pixel, n in edits], 1)
+        self.pixel_aside = np.concatenate([other.aside[judge][:, :n] for _, other, n in edits], 1)
         self.true = np.concatenate([_ceiling(stage, here, judge) for here, _, _ in edits])
         self.weight = 1 / np.bincount(self.attribute)[self.attribute]
 
@@ -349,8 +356,9 @@ class _Table:
 
 
 @cache
-def _adding(stage: Stage, space: str, judge: int) -> _Table:
-    return _Table(stage, space, judge)
+def _adding(stage: Stage, space: str, judge: int) -> Table:
+    made = sweep(stage)
+    return Table(stage, [(made[name, True, space], made[name, True, PIXEL]) for name in stage.attributes], judge)
 
 
 def _can_be_judged(stage: Stage) -> bool:
@@ -358,12 +366,11 @@ def _can_be_judged(stage: Stage) -> bool:
     return all(len(_adding(stage, space, judge).names) >= ENOUGH for space in (NOISE, CENTRES) for judge in (0, 1))
 
 
-def _at_equal_success(
-    stage: Stage, space: str, judge: int, what: str
-) -> tuple[Estimate, dict[str, tuple[float, float]]]:
-    """Geometric mean over attributes of the ratio of `what`, latent over pixels, where success is LEVEL of the ceiling;
-    and both for each attribute that gets there both ways."""
-    table, k = _adding(stage, space, judge), len(ALPHAS)
+def at_equal_success(table: Table, what: str) -> tuple[Estimate | None, dict[str, tuple[float, float]]]:
+    """Geometric mean over attributes of the ratio of `what`, "error" or "aside", of the first way over the other, where
+    success is LEVEL of the ceiling; and both for each attribute that gets there both ways. If there are too few of
+    those, no mean."""
+    k = len(ALPHAS)
     ours, theirs = getattr(table, what), getattr(table, f"pixel_{what}")
     columns = [*table.seen, *table.pixel_seen, *ours, *theirs, table.true]
 
@@ -374,6 +381,9 @@ def _at_equal_success(
 
     whole = both(np.stack([table.means(column) for column in columns]))
     reached = {name: (float(a), float(b)) for name, a, b in zip(table.names, *whole, strict=True) if np.isfinite(a * b)}
+
+    if len(reached) < ENOUGH:
+        return None, reached
 
     def log_ratio(means: np.ndarray) -> np.ndarray:
         latent, pixel = both(means)
@@ -397,7 +407,7 @@ def at_level(success: np.ndarray, values: np.ndarray, level: np.ndarray) -> np.n
     return found
 
 
-def _curves(table: _Table) -> dict:
+def _curves(table: Table) -> dict:
     return {
         "alphas": list(ALPHAS),
         "attributes": table.names,

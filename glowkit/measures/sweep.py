@@ -6,9 +6,10 @@ edits in a linear flow are too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,14 +19,11 @@ from tqdm.auto import tqdm
 
 from glowkit import affine, edits
 from glowkit.files import replacing
-from glowkit.measures.stage import Stage
+from glowkit.measures.stage import PIXEL, Stage
 from glowkit.study import CENTRES, NOISE
 
-PIXEL = "pixel"
 SPACES = (NOISE, CENTRES, PIXEL)
 ALPHAS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
-FACES = {NOISE: 100, CENTRES: 50, PIXEL: 100}
-"""How many faces an attribute is added to and removed from, in each space: the first ones of the same list."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +61,31 @@ def edit(stage: Stage, attribute: str, wanted: bool, space: str, among: np.ndarr
     """Runs one edit, of the faces `among` bool (m,) or of all; removal only at alpha 1 (the other steps are NaN and
     False)."""
     calling = stage.has(attribute) != wanted
-    rows = stage.faces(calling if among is None else calling & among, FACES[space])
+    rows = stage.faces(calling if among is None else calling & among, stage.each[space])
+    steps, sign = (ALPHAS, 1) if wanted else ((0.0, 1.0), -1)
+    pictures = {alpha: partial(edited, stage, rows, attribute, sign * alpha, space) for alpha in steps}
+    return follow(stage, attribute, wanted, space, rows, pictures)
+
+
+def follow(
+    stage: Stage,
+    attribute: str,
+    wanted: bool,
+    space: str,
+    rows: np.ndarray,
+    pictures: Mapping[float, Callable[[], Tensor]],
+) -> Edits:
+    """What becomes of faces `rows` (n,) of the stage; pictures[alpha]() are they at that step, the first of them 0."""
     others = np.array([name != attribute for name in stage.attributes])
     known = [[judge.attributes.index(name) for name in stage.attributes] for judge in stage.judges]
-    k = stage.attributes.index(attribute)
-    steps = ALPHAS if wanted else (0.0, 1.0)
-    n, sign = len(rows), 1 if wanted else -1
+    k, n = stage.attributes.index(attribute), len(rows)
     seen = np.zeros((2, len(ALPHAS), n), bool)
     passes, error, aside = seen[0].copy(), np.full((len(ALPHAS), n), np.nan), np.full(seen.shape, np.nan)
     leak = np.zeros((2, len(stage.attributes)))
     truth = stage.truth(rows, attribute, wanted) if stage.drawn and n else None
     before = None
-    for alpha in steps if n else ():
-        x = edited(stage, rows, attribute, sign * alpha, space)
+    for alpha, picture in pictures.items() if n else ():
+        x = picture()
         at, ok = ALPHAS.index(alpha), edits.finite(x)
         logits = [judged(judge, x)[:, columns] for judge, columns in zip(stage.judges, known, strict=True)]
         before = before or logits
@@ -120,16 +130,22 @@ def sweep(stage: Stage) -> dict[tuple[str, bool, str], Edits]:
         for attribute, wanted, space in bar:
             bar.set_postfix_str(f"{attribute} {space}")
             path = folder / f"{attribute}-{'add' if wanted else 'remove'}-{space}.npz"
-            if path.exists():
-                arrays = np.load(path, allow_pickle=False)
-                edit_ = Edits(attribute, wanted, space, **{key: arrays[key] for key in FIELDS})
-            else:
-                edit_ = edit(stage, attribute, wanted, space)
-                folder.mkdir(parents=True, exist_ok=True)
-                with replacing(path) as unfinished, unfinished.open("wb") as file:
-                    np.savez_compressed(file, **{key: getattr(edit_, key) for key in FIELDS})
-            found[attribute, wanted, space] = edit_
+            found[attribute, wanted, space] = kept_edits(
+                path, attribute, wanted, space, partial(edit, stage, attribute, wanted, space)
+            )
     return found
+
+
+def kept_edits(path: Path, attribute: str, wanted: bool, space: str, make: Callable[[], Edits]) -> Edits:
+    """What `make` returns, from the file at `path`: made and written first if there is none."""
+    if path.exists():
+        arrays = np.load(path, allow_pickle=False)
+        return Edits(attribute, wanted, space, **{key: arrays[key] for key in FIELDS})
+    made = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        np.savez_compressed(file, **{key: getattr(made, key) for key in FIELDS})
+    return made
 
 
 def plan(stage: Stage) -> Iterator[tuple[str, bool, str]]:

@@ -53,6 +53,9 @@ class Rule:
         seen = [x[:, place[0]][..., place[1], place[2]].mean((1, 2, 3)) for place in places(x.shape[-1])]
         return 40 * (torch.stack([*seen, torch.zeros(len(x))], 1).flip(1) - self.threshold)
 
+    def __call__(self, x):
+        return self.logits(x).sigmoid()
+
     def says(self, x, attribute):
         return (self.logits(x)[:, self.attributes.index(attribute)] > 0).numpy()
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glowkit.measures import success
-from glowkit.measures.sweep import ALPHAS, PIXEL, SPACES, Edits
+from glowkit.measures.stage import PIXEL
+from glowkit.measures.sweep import ALPHAS, SPACES, Edits
 from glowkit.study import CENTRES, NOISE
 
 NAMES = [f"a{k}" for k in range(12)]

@@ -1,0 +1,71 @@
+"""Directions on latents whose every part was planted."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from glowkit import controlled
+from glowkit.study import NOISE, Noise, Study
+
+DIM, N = 40, 4000
+LEVELS = [slice(0, 30), slice(30, 40)]
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """A study of z = sum of effects + unit noise, where b comes mostly with a; and the effects (3, D)."""
+    rng = np.random.default_rng(0)
+    a, c = rng.random(N) < 0.4, rng.random(N) < 0.5
+    b = np.where(a, rng.random(N) < 0.8, rng.random(N) < 0.1)
+    labels = np.stack([a, b, c], 1)
+    effects = rng.normal(size=(3, DIM))
+    effects[2, LEVELS[1]] = 0  # the third is in the first level alone
+    z = labels @ effects + rng.normal(size=(N, DIM))
+    means = np.stack([z[column].mean(0) for column in labels.T])
+    nothing = np.zeros(0)
+    study = Study(
+        name="planted", data="toy", attributes=["a", "b", "c"], n=N, draws=2, counts=labels.sum(0), mean=z.mean(0),
+        variance=z.var(0), pixel_mean=nothing, held_out=nothing, labels=labels, identities=None, norms={},
+        halves=nothing, half_means=nothing, along_mean=nothing, projections={}, _class_means={NOISE: means},
+        _pixel_class_means=nothing, _reliability={},
+        _noise=Noise(z.mean(0), z.var(0), nothing, nothing, nothing),
+    )  # fmt: skip
+    return study, effects
+
+
+def cosine(a, b):
+    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+def test_partial_finds_each_effect_and_the_mean_difference_does_not(planted):
+    study, effects = planted
+    for name, effect in zip(study.attributes, effects, strict=True):
+        assert cosine(controlled.partial(study, name, LEVELS), effect) > 0.995
+    assert cosine(controlled.mean(study, "b", LEVELS), effects[1]) < 0.95
+
+
+def test_conditional_is_at_right_angles_to_all_others(planted):
+    study, _ = planted
+    found = controlled.conditional(study, "b", LEVELS)
+    for name in ("a", "c"):
+        assert abs(cosine(found, study.direction(name))) < 1e-5
+    assert cosine(found, study.direction("b")) > 0
+
+
+def test_shrunk_leaves_signal_and_takes_noise(planted):
+    study, effects = planted
+    found, plain = controlled.shrunk(study, "c", LEVELS), study.direction("c")
+    signal, noise = LEVELS
+    assert np.linalg.norm(found[noise]) < 0.7 * np.linalg.norm(plain[noise])
+    assert found[signal] == pytest.approx(plain[signal], rel=0.01)
+    # and it is nearer to the truth
+    assert np.linalg.norm(found - effects[2]) < np.linalg.norm(plain - effects[2])
+
+
+def test_of_an_attribute_that_nobody_held_out_has_the_mean_difference_is_left(planted):
+    study, _ = planted
+    labels = study.labels.copy()
+    labels[:, 2] = False
+    study = replace(study, labels=labels)
+    assert np.array_equal(controlled.partial(study, "c", LEVELS), study.direction("c"))
