@@ -367,6 +367,12 @@ def sample(model: str, out: Path, n: int, temperature: float, seed: int, device:
 @click.option("--out", "-o", type=Path, required=True, help="The picture to write: strip.png, say.")
 @click.option("--model", default="faces64", help="A bundled model or the folder of one, with its study.")
 @click.option(
+    "--direction",
+    type=click.Choice(["mean", "partial", "conditional", "shrunk"]),
+    default="mean",
+    help="mean: the difference of means. The others take off what goes with it (book, chapter 9, B10).",
+)
+@click.option(
     "--eyes",
     nargs=4,
     type=float,
@@ -380,6 +386,7 @@ def edit(
     alpha: float,
     out: Path,
     model: str,
+    direction: str,
     eyes: tuple[float, ...] | None,
     device: str | None,
 ) -> None:
@@ -389,18 +396,18 @@ def edit(
         raise GlowkitError(f"--alpha {alpha}: give a finite number, such as 1")
     import torch
 
-    from glowkit import celeba, checkpoint, devices
+    from glowkit import celeba, checkpoint, controlled, devices
     from glowkit.study import open_study
 
     face = celeba.File(str(image)).upright()
     left, right = (eyes[:2], eyes[2:]) if eyes else celeba.frame_eyes(face.size)
     glow = checkpoint.load(model, devices.choose(device))
-    direction = torch.from_numpy(open_study(model).direction(attribute))
+    line = torch.from_numpy(controlled.direction(direction, open_study(model), attribute, glow.level_slices))
     x = celeba.crop(face, left, right, glow.config.image_size)
     # Noise as in training: at bin centres an edit does less.
     z = glow.encode(x[None], noise=torch.Generator().manual_seed(0)).cpu()
     shares = torch.tensor([0, 0.25, 0.5, 0.75, 1])[:, None]
-    _write_picture(out, glow.decode(z + alpha * shares * direction), columns=len(shares))
+    _write_picture(out, glow.decode(z + alpha * shares * line), columns=len(shares))
 
 
 @app.command()

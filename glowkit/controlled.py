@@ -1,8 +1,8 @@
 """Directions that change an attribute and less of what goes with it, from a study alone.
 
 The difference of class means carries along whatever else differs between the classes: whoever wears a mustache is a
-man. Each function here takes a study, an attribute and the slices of the levels of its latents, and returns a
-direction (D,).
+man. Each of DIRECTIONS takes a study, an attribute and the slices of the levels of its latents, and returns a
+direction (D,); `direction` makes one of such a length that one step of it is as much of the attribute.
 """
 
 from __future__ import annotations
@@ -62,3 +62,15 @@ def _told(study: Study) -> list[str]:
 
 
 DIRECTIONS = {"mean": mean, "partial": partial, "conditional": conditional, "shrunk": shrunk}
+
+
+def direction(kind: str, study: Study, attribute: str, levels: Sequence[slice]) -> np.ndarray:
+    """One of DIRECTIONS, `scaled`: float32 (D,)."""
+    return scaled(DIRECTIONS[kind](study, attribute, levels), study.direction(attribute)).astype(np.float32)
+
+
+def scaled(line: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Lines (..., D), each with the component of the mean (..., D) along it; where it has none, the mean itself."""
+    line, mean = np.asarray(line, float), np.asarray(mean, float)
+    along, whole = ((other * mean).sum(-1, keepdims=True) for other in (line, mean))
+    return np.where(along > 0, line * np.divide(whole, along, out=np.zeros_like(along), where=along > 0), mean)

@@ -193,6 +193,12 @@ class Whole:
         along = differences @ self.axes
         return ((1 / self.variances - 1 / self.rest) * along) @ self.axes.T + differences / self.rest
 
+    def truncated(self, rank: int) -> Whole:
+        """The same of a lower rank: the variances of the axes left out go into the one beyond."""
+        beyond = self.variances[rank:].sum() + self.rest * (len(self.mean) - len(self.variances))
+        rest = float(beyond / (len(self.mean) - rank))
+        return Whole(self.mean, self.axes[:, :rank], self.variances[:rank], rest)
+
 
 def fit_whole(dataset: Dataset, n: int, bits: int, held_out: int = 1000) -> tuple[Whole, np.ndarray]:
     """The `Whole` linear flow of n training images, and bits/dim on `held_out` of validation at every rank from 0.

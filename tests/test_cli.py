@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import glowkit
-from glowkit import celeba, checkpoint, faces, files
+from glowkit import celeba, checkpoint, controlled, faces, files
 from glowkit.book import claims
 from glowkit.cli import app
 from glowkit.flow import Glow, GlowConfig
@@ -232,6 +232,21 @@ def test_edit_is_a_strip_from_the_reconstruction_to_alpha(run, tmp_path, model):
     arguments = ["-a", "Smiling", "--alpha", "-0.5", "-o", again, "--model", model, "--eyes", *eyes]
     assert run("edit", tmp_path / "wide.png", *arguments)[0] == 0
     assert (np.asarray(Image.open(again)) == strip).all()
+
+
+def test_edit_takes_every_direction_of_the_library(run, tmp_path, model):
+    image, strips = tmp_path / "face.png", []
+    Image.fromarray(faces.render(faces.factors([7]), 32)[0].permute(1, 2, 0).numpy()).save(image)
+    for direction in controlled.DIRECTIONS:
+        out = tmp_path / f"{direction}.png"
+        status, _, err = run("edit", image, "-a", "Smiling", "-o", out, "--model", model, "--direction", direction)
+        assert status == 0, err
+        strips.append(np.asarray(Image.open(out)).astype(int))
+    for strip in strips[1:]:
+        assert np.array_equal(strip[:, :32], strips[0][:, :32])  # the reconstruction
+    assert np.abs(strips[1][:, 128:] - strips[0][:, 128:]).max() > 1
+    status, _, err = run("edit", image, "-a", "Smiling", "-o", tmp_path / "x.png", "--direction", "best")
+    assert status == 2 and "is not one of 'mean', 'partial', 'conditional', 'shrunk'" in err
 
 
 def test_claims_prints_the_ledger_as_a_table_and_for_machines(run, tmp_path, monkeypatch):

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from glowkit import controlled
 from glowkit.study import NOISE, Noise, Study
@@ -69,3 +71,21 @@ def test_of_an_attribute_that_nobody_held_out_has_the_mean_difference_is_left(pl
     labels[:, 2] = False
     study = replace(study, labels=labels)
     assert np.array_equal(controlled.partial(study, "c", LEVELS), study.direction("c"))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5), st.integers(2, 30), st.integers(0, 99))
+def test_scaled_lines_have_the_component_of_the_mean(attributes, dim, seed):
+    line, mean = np.random.default_rng(seed).normal(size=(2, attributes, dim))
+    found = controlled.scaled(line, mean)
+    assert (found * mean).sum(1) == pytest.approx((mean * mean).sum(1))
+    against = (line * mean).sum(1) <= 0
+    assert np.array_equal(found[against], mean[against])
+
+
+@pytest.mark.parametrize("kind", controlled.DIRECTIONS)
+def test_every_direction_is_one_of_the_study(planted, kind):
+    found = controlled.direction(kind, planted[0], "b", LEVELS)
+    assert found.dtype == np.float32 and found @ planted[0].direction("b") == pytest.approx(
+        np.square(planted[0].direction("b")).sum(), rel=1e-4
+    )

@@ -183,7 +183,7 @@ def configure(folder, kind="linear", **model):
         (lambda f: configure(f, rank=4000, image_size=64), "not the weights of the LinearFlow .* numbers, of at least"),
         (lambda f: configure(f, depth=2), "model.depth: no such setting"),
         (lambda f: configure(f, kind="glow"), "not the config of a Glow"),
-        (lambda f: configure(f, kind="cubic"), "kind = 'cubic': it must be one of glow, linear"),
+        (lambda f: configure(f, kind="cubic"), "kind = 'cubic': it must be one of glow, ablation, linear"),
     ],
 )
 def test_a_damaged_or_foreign_flow_says_which_file(saved, damage, says):
@@ -218,3 +218,6 @@ def test_the_whole_flow_has_the_rank_of_most_likelihood_and_the_density_of_a_nor
     d = np.random.default_rng(1).normal(size=(2, 192))
     made = (whole.axes * (whole.variances - whole.rest)) @ whole.axes.T + whole.rest * np.eye(192)
     assert whole.lines(d) == pytest.approx(np.linalg.solve(made, d.T).T, rel=1e-3, abs=1e-2)
+    lower = whole.truncated(3)
+    made = (axes[:, :3] * (variances[:3] - variances[3:].mean())) @ axes[:, :3].T + variances[3:].mean() * np.eye(192)
+    assert lower.lines(d) == pytest.approx(np.linalg.solve(made, d.T).T, rel=1e-2, abs=1e-1)

@@ -157,7 +157,7 @@ def record(
     centres: the same number with the second judge and at bin centres, for the rows that take them.
     """
     if id not in rows():
-        raise GlowkitError(f"claims: unknown row {id!r}; the ledger has C01 to C40 and B01 to B12")
+        raise GlowkitError(f"claims: unknown row {id!r}; the ledger has C01 to C40 and B01 to B13")
     row, model = rows()[id], Path(model).name  # a checkpoint's path may differ between machines, its name not
     readings = {
         name: (float(found.estimate), *map(float, found.ci), int(found.n))

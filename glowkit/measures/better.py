@@ -54,7 +54,7 @@ def _row(stage: Stage, what: str) -> Found | None:
     if compared is None:
         return None
     first, second = (at_equal_success(table, what) for table in compared.final)
-    if first[0] is None:
+    if first[0] is None or second[0] is None:
         return None
     told_of = ("error", "aside") if stage.drawn else ("aside",)
     table = {name: {what: _ratio(table, what) for what in told_of} for name, table in compared.choosing.items()}
@@ -110,27 +110,21 @@ def _moved(stage: Stage, rows: np.ndarray, line: Tensor, alpha: float) -> Tensor
 @cache
 def all_directions(stage: Stage) -> dict[str, Tensor]:
     """By name, directions (A, D) of all attributes, scaled as the module says; "mean" is the difference of means."""
-    found: dict[str, Tensor] = {}
-    for name, make in controlled.DIRECTIONS.items():
-        made = [make(stage.study, attribute, stage.flow.level_slices) for attribute in stage.attributes]
-        found[name] = torch.from_numpy(np.stack(made))
-    mean = found[MEAN]
+    names, levels = stage.attributes, stage.flow.level_slices
+    found = {
+        kind: np.stack([controlled.direction(kind, stage.study, name, levels) for name in names])
+        for kind in controlled.DIRECTIONS
+    }
     if stage.flow.dim <= LARGEST:
         training, validation = encoded(stage, "train", TRAINING), encoded(stage, "valid", VALIDATION)
-        told = [k for k in range(len(mean)) if all(0 < p.labels[:, k].mean() < 1 for p in (training, validation))]
+        told = [k for k in range(len(names)) if all(0 < p.labels[:, k].mean() < 1 for p in (training, validation))]
         labels = training.labels[:, told], validation.labels[:, told]
-        fitted = lines(training.z, validation.z, *labels, (LDA, LOGISTIC))
-        for name in (LDA, LOGISTIC):
-            # An attribute that the images cannot tell of has the mean difference here too.
-            found[name] = mean.clone()
-            found[name][told] = fitted[name][1].T.contiguous()
-    return {name: scaled(line, mean) for name, line in found.items()}
-
-
-def scaled(line: Tensor, mean: Tensor) -> Tensor:
-    """Lines (A, D), each with the component of the mean (A, D) along it; where it has none, the mean itself."""
-    along = (line * mean).sum(1, keepdim=True)
-    return torch.where(along > 0, line * (mean * mean).sum(1, keepdim=True) / along, mean)
+        for name, (_, line) in lines(training.z, validation.z, *labels, (LDA, LOGISTIC)).items():
+            if name in (LDA, LOGISTIC):
+                # An attribute that the images cannot tell of has the mean difference here too.
+                found[name] = found[MEAN].copy()
+                found[name][told] = controlled.scaled(line.T.numpy(), found[MEAN][told])
+    return {name: torch.from_numpy(line) for name, line in found.items()}
 
 
 ROWS = {"B10": b10, "B13": b13}

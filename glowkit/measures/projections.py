@@ -19,6 +19,8 @@ from glowkit.study import CENTRES, NOISE
 
 LATENT, PIXEL, LINEAR = "latent", "image", "linear flow"
 OPPOSITE, ZERO = "opposite", "zero"
+RANKS = (10, 30, 100, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 4000)
+"""Of the linear flow, at which its AUC stands beside that at the rank of most likelihood."""
 
 
 def c21(stage: Stage) -> Found:
@@ -63,8 +65,25 @@ def b11(stage: Stage) -> Found:
         f"mean AUC: Glow {mean[LATENT]:.3f}, the linear flow {mean[LINEAR]:.3f} (rank {len(control.variances):,}, "
         f"{bits.min():.3f} bits/dim on validation), pixels {mean[PIXEL]:.3f}",
         centres=gains[CENTRES],
-        details={"rank": len(control.variances), "bits_per_dim": rounded(bits[:: max(1, len(bits) // 60)])},
+        details={
+            "rank": len(control.variances),
+            "bits_per_dim": rounded(bits[:: max(1, len(bits) // 60)]),
+            "by_rank": rounded(_by_rank(stage)),
+        },
     )
+
+
+def _by_rank(stage: Stage) -> dict[int, list[float]]:
+    """Of the linear flow at other ranks: bits/dim on validation, and mean AUC of the opposite projection with noise."""
+    control, bits = linear_control(stage)
+    plain = np.stack([stage.study.pixel_direction(name) for name in stage.attributes])
+    ranks = [rank for rank in RANKS if rank < len(control.variances)] + [len(control.variances)]
+    lines = np.stack([control.truncated(rank).lines(plain) for rank in ranks])[:, known(stage)]  # (R, K, D)
+    scores = [stage.pixels(rows, NOISE).flatten(1).numpy() @ lines.swapaxes(1, 2) for rows in batches(len(stage.where))]
+    scores = np.concatenate(scores, 1)  # (R, m, K)
+    labels, _ = told(stage)
+    areas = [[classifiers.auc(s, y).estimate for s, y in zip(each.T, labels.T, strict=True)] for each in scores]
+    return {rank: [bits[rank], np.mean(area)] for rank, area in zip(ranks, areas, strict=True)}
 
 
 def c24(stage: Stage) -> Found:

@@ -107,7 +107,7 @@ def b02(stage: Stage) -> Found | None:
     if not stage.drawn or not _can_be_judged(stage):
         return None
     found = {key: at_equal_success(_adding(stage, *key), "error") for key in ((NOISE, 0), (NOISE, 1), (CENTRES, 0))}
-    if found[NOISE, 0][0] is None:
+    if any(ratio is None for ratio, _ in found.values()):
         return None
     table = _adding(stage, NOISE, 0)
     details = _curves(table) | {
@@ -136,7 +136,7 @@ def b12(stage: Stage) -> Found | None:
     if not _can_be_judged(stage):
         return None
     found = {key: at_equal_success(_adding(stage, *key), "aside") for key in ((NOISE, 0), (NOISE, 1), (CENTRES, 0))}
-    if found[NOISE, 0][0] is None:
+    if any(ratio is None for ratio, _ in found.values()):
         return None
     pairs = found[NOISE, 0][1]
     means = np.exp(np.mean(np.log(list(pairs.values())), axis=0))

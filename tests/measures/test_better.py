@@ -4,9 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from glowkit.measures import better, success
 from glowkit.measures.sweep import sweep
@@ -22,16 +19,6 @@ def own(stage, tmp_path_factory):
     made = replace(stage, folder=tmp_path_factory.mktemp("better"), each={"noise": 20, "centres": 10, "pixel": 20})
     vars(made)["looks"] = Reader()
     return made
-
-
-@settings(deadline=None)
-@given(st.integers(1, 5), st.integers(2, 30), st.integers(0, 99))
-def test_scaled_lines_have_the_component_of_the_mean(attributes, dim, seed):
-    line, mean = torch.randn(2, attributes, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    found = better.scaled(line, mean)
-    torch.testing.assert_close((found * mean).sum(1), (mean * mean).sum(1))
-    against = (line * mean).sum(1) <= 0
-    torch.testing.assert_close(found[against], mean[against])
 
 
 def test_the_mean_difference_is_the_edit_of_the_sweep_and_others_choose(own):

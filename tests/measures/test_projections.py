@@ -34,6 +34,18 @@ def test_c21_and_b11_are_differences_of_mean_areas(stage):
         assert found["C21"].n == len(np.unique(stage.people))
 
 
+def test_b11_tells_the_area_at_other_ranks(stage):
+    details, control = projections.b11(stage).details, projections.linear_control(stage)[0]
+    rank = f"{len(control.variances)}"
+    assert list(details["by_rank"])[-1] == rank
+    bits = [bits for bits, _ in details["by_rank"].values()]
+    assert min(bits) == details["by_rank"][rank][0]
+    scores = projections.projections(stage, "noise")["linear flow", "opposite"]
+    known = projections.known(stage)
+    area = mean_area(scores[:, known], stage.labels[:, known])
+    assert details["by_rank"][rank][1] == pytest.approx(area, abs=1e-3)
+
+
 def test_latents_that_know_nothing_lose(pure):
     assert projections.c21(pure).estimate.ci[1] < 0 and projections.b11(pure).estimate.ci[1] < 0
 
