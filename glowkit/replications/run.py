@@ -88,8 +88,7 @@ def one(plan: Plan, run: Run, runs: Path, file: Path) -> Result:
         seconds["training"] = clock.lap()
         study.write_study(folder, run.data, n=plan.study, device="cpu")
         seconds["study"] = clock.lap()
-    if logged := _logged(folder):
-        seconds["training"] = logged
+    seconds.setdefault("training", _logged(folder))
     stage = open_stage(folder, run.data, plan.faces, plan.judges, plan.each)
     rows = dict(before.rows) if before else {}
     for id in plan.rows:
@@ -112,13 +111,13 @@ def one(plan: Plan, run: Run, runs: Path, file: Path) -> Result:
 
 
 class Clock:
-    """clock.lap() -> seconds since the last one."""
+    """clock.lap() -> seconds of computing since the last one, however long it waited for others."""
 
     def __init__(self) -> None:
-        self.last = time.perf_counter()
+        self.last = time.process_time()
 
     def lap(self) -> float:
-        before, self.last = self.last, time.perf_counter()
+        before, self.last = self.last, time.process_time()
         return round(self.last - before, 1)
 
 
@@ -149,7 +148,7 @@ def _prepared(run: Run, folder: Path) -> Path:
 
 
 def _logged(folder: Path) -> float:
-    """Seconds that the run's log tells of, those before a stop included; 0 without a log."""
+    """Seconds that a run's log tells of; 0 without a log."""
     path = folder / training.LOG
     lines = path.read_text().splitlines() if path.exists() else []
     return round(sum(json.loads(line).get("seconds", 0.0) for line in lines), 1)
