@@ -74,16 +74,21 @@ def b11(stage: Stage) -> Found:
 
 
 def _by_rank(stage: Stage) -> dict[int, list[float]]:
-    """Of the linear flow at other ranks: bits/dim on validation, and mean AUC of the opposite projection with noise."""
+    """Of the linear flow at other ranks: bits/dim on validation; mean AUC of the opposite projection with noise; and
+    the same where what is beyond the rank is dropped, which is no flow any more, but a linear map."""
     control, bits = linear_control(stage)
-    plain = np.stack([stage.study.pixel_direction(name) for name in stage.attributes])
+    plain = np.stack([stage.study.pixel_direction(name) for name in stage.attributes])[known(stage)]
     ranks = [rank for rank in RANKS if rank < len(control.variances)] + [len(control.variances)]
-    lines = np.stack([control.truncated(rank).lines(plain) for rank in ranks])[:, known(stage)]  # (R, K, D)
+    whole = [control.truncated(rank) for rank in ranks]
+    dropped = [(plain @ flow.axes / flow.variances) @ flow.axes.T for flow in whole]
+    lines = np.stack([*(flow.lines(plain) for flow in whole), *dropped])  # (2R, K, D)
     scores = [stage.pixels(rows, NOISE).flatten(1).numpy() @ lines.swapaxes(1, 2) for rows in batches(len(stage.where))]
-    scores = np.concatenate(scores, 1)  # (R, m, K)
     labels, _ = told(stage)
-    areas = [[classifiers.auc(s, y).estimate for s, y in zip(each.T, labels.T, strict=True)] for each in scores]
-    return {rank: [bits[rank], np.mean(area)] for rank, area in zip(ranks, areas, strict=True)}
+    areas = [
+        np.mean([classifiers.auc(s, y).estimate for s, y in zip(each.T, labels.T, strict=True)])
+        for each in np.concatenate(scores, 1)
+    ]
+    return {rank: [bits[rank], areas[k], areas[k + len(ranks)]] for k, rank in enumerate(ranks)}
 
 
 def c24(stage: Stage) -> Found:

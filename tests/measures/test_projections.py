@@ -38,12 +38,17 @@ def test_b11_tells_the_area_at_other_ranks(stage):
     details, control = projections.b11(stage).details, projections.linear_control(stage)[0]
     rank = f"{len(control.variances)}"
     assert list(details["by_rank"])[-1] == rank
-    bits = [bits for bits, _ in details["by_rank"].values()]
+    bits = [bits for bits, _, _ in details["by_rank"].values()]
     assert min(bits) == details["by_rank"][rank][0]
     scores = projections.projections(stage, "noise")["linear flow", "opposite"]
     known = projections.known(stage)
     area = mean_area(scores[:, known], stage.labels[:, known])
     assert details["by_rank"][rank][1] == pytest.approx(area, abs=1e-3)
+    plain = np.stack([stage.study.pixel_direction(name) for name in stage.attributes], 1)
+    white = control.axes.T @ plain / control.variances[:, None]
+    pixels = stage.pixels(range(len(stage.where)), "noise").flatten(1).numpy()
+    area = mean_area((pixels @ control.axes @ white)[:, known], stage.labels[:, known])
+    assert details["by_rank"][rank][2] == pytest.approx(area, abs=1e-3)
 
 
 def test_latents_that_know_nothing_lose(pure):
