@@ -78,21 +78,19 @@ class Ablation(Glow):
         self.register_buffer("order", order, persistent=False)
 
     def forward(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        if self.config.pixels == "shuffled":
-            v = v.flatten(2)[:, :, self.order].view_as(v)
-        z, ladj = super().forward(v)
+        z, ladj = super().forward(self._placed(v, self.order))
         return twist(z, self.config.twist) if self.config.twist else z, ladj
 
     def inverse(self, z: Tensor) -> Tensor:
         v = super().inverse(untwist(z, self.config.twist) if self.config.twist else z)
-        if self.config.pixels == "shuffled":
-            v = v.flatten(2)[:, :, self.order.argsort()].view_as(v)
-        return v
+        return self._placed(v, self.order.argsort())
 
     def initialise(self, x: Tensor, noise: torch.Generator | None = None) -> None:
-        if self.config.pixels == "shuffled":
-            x = x.flatten(2)[:, :, self.order].view_as(x)
-        super().initialise(x, noise)
+        super().initialise(self._placed(x, self.order), noise)
+
+    def _placed(self, x: Tensor, order: Tensor) -> Tensor:
+        """x (B, 3, H, W) with its places in this order, if they are shuffled at all."""
+        return x.flatten(2)[:, :, order].view_as(x) if self.config.pixels == "shuffled" else x
 
 
 class FixedMixing(InvertibleConv):

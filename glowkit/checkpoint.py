@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from glowkit import ablations, bundled, fields, flow, linear
+from glowkit import bundled, fields
 from glowkit.ablations import Ablation, AblationConfig
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing, scratch
@@ -160,19 +160,18 @@ def read_about(
 
 
 class Kind(NamedTuple):
-    """A kind of model: what makes it, its shape and the fields of that, and which weights may be kept in float16."""
+    """A kind of model: what makes it, its shape, and which weights may be kept in float16."""
 
     model: type[ImageFlow]
     config: type[Config]
-    fields: Mapping[str, fields.Kind]
     half: Callable[[Tensor], bool]
 
 
 # As `kind` in config.json names them; without it, it is a Glow.
 KINDS = {
-    "glow": Kind(Glow, GlowConfig, flow.CONFIG, lambda tensor: tensor.ndim == 4),
-    "ablation": Kind(Ablation, AblationConfig, ablations.CONFIG, lambda tensor: tensor.ndim == 4),
-    "linear": Kind(LinearFlow, LinearConfig, linear.CONFIG, lambda tensor: False),
+    "glow": Kind(Glow, GlowConfig, lambda tensor: tensor.ndim == 4),
+    "ablation": Kind(Ablation, AblationConfig, lambda tensor: tensor.ndim == 4),
+    "linear": Kind(LinearFlow, LinearConfig, lambda tensor: False),
 }
 CONTENT = {"kind": fields.OneOf(tuple(KINDS)), "data": fields.Text(), "model": fields.Table()}
 
@@ -279,8 +278,8 @@ def _read_config(folder: Path) -> tuple[str, Config]:
         content = fields.from_json(text)
         fields.check(content, CONTENT, "", required=("data", "model"))
         kind = KINDS[content.get("kind", "glow")]
-        fields.check(content["model"], kind.fields, "model.", required=kind.fields)
+        fields.check(content["model"], kind.config.kinds, "model.", required=kind.config.kinds)
         return content["data"], kind.config(**content["model"])
     except ValueError as error:
-        needs = f'"data", "model": {{{", ".join(kind.fields)}}}'
+        needs = f'"data", "model": {{{", ".join(kind.config.kinds)}}}'
         raise GlowkitError(f"{path}: not the config of a {kind.model.__name__} ({error}); it needs {needs}") from None

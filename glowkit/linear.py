@@ -10,8 +10,9 @@ whatever a Glow does better than this control, it does by not being linear.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -44,9 +45,10 @@ class LinearConfig:
     bits: int = 5
 
     levels = 1  # all of z is one
+    kinds: ClassVar[Mapping[str, fields.Kind]] = CONFIG
 
     def __post_init__(self) -> None:
-        fields.check(vars(self), CONFIG, "model.")
+        fields.check(vars(self), self.kinds, "model.")
         if self.rank >= self.dim:
             raise GlowkitError(f"model.rank = {self.rank}: want fewer axes than the {self.dim:,} numbers of an image")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-import tomllib
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -82,24 +81,15 @@ class Config:
 def read_config(path: str | Path) -> Config:
     """The config of a TOML file: `data`, [model] (see `GlowConfig`) and [training] (see `Settings`).
 
-    With `kind = "ablation"`, [model] is that of an `AblationConfig`. A relative path that is not there is looked up
-    beside what is bundled: configs/faces64.toml is found from anywhere.
+    With `kind = "ablation"`, [model] is that of an `AblationConfig`. The path: see `bundled.read_toml`.
     """
-    path = Path(path)
-    if not path.exists() and (bundled.root() / path).is_file():
-        path = bundled.root() / path
-    try:
-        content = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise GlowkitError(f"{path}: no such file; configs/faces64.toml is an example of a config") from None
-    except (ValueError, RecursionError) as error:  # whatever is not TOML, or not text, or a number of 5,000 digits
-        raise GlowkitError(f"{path}: not a TOML file: {error}") from None
+    path, content = bundled.read_toml(path, "faces64.toml is an example of a config")
     try:
         fields.check(content, CONFIG, "")
-        kind = checkpoint.KINDS[content.get("kind", "glow")]
-        fields.check(content.get("model", {}), kind.fields, "model.")
+        shape = checkpoint.KINDS[content.get("kind", "glow")].config
+        fields.check(content.get("model", {}), shape.kinds, "model.")
         fields.check(content.get("training", {}), SETTINGS, "training.")
-        model, training = kind.config(**content.get("model", {})), Settings(**content.get("training", {}))
+        model, training = shape(**content.get("model", {})), Settings(**content.get("training", {}))
     except GlowkitError as error:
         raise GlowkitError(f"{path}: {error}") from None
     if training.checkpoint_every % training.log_every:

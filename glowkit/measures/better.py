@@ -15,7 +15,7 @@ from torch import Tensor
 
 from glowkit import affine, controlled
 from glowkit.measured import Found, rounded
-from glowkit.measures.rivals import LARGEST, LDA, encoded, lines
+from glowkit.measures.rivals import LARGEST, LDA, TRAINING, VALIDATION, encoded, lines
 from glowkit.measures.stage import Stage
 from glowkit.measures.success import Table, at_equal_success
 from glowkit.measures.sweep import ALPHAS, Edits, edited, follow, kept_edits, sweep
@@ -23,17 +23,14 @@ from glowkit.study import NOISE
 
 MEAN = "mean"
 LOGISTIC = "logistic regression"
-TRAINING, VALIDATION = 17_000, 1000
-"""Images that the directions of classifiers are fitted to, at most, and that choose their penalties."""
 CHOOSING = 5
 """One in so many of the faces that are edited chooses among directions; the others decide."""
 
 
 class Comparison(NamedTuple):
-    """names of the directions, tables[name][judge] of each beside the mean difference on the choosing faces; which was
-    `best` there, and `final` tables by judge of that one on the others."""
+    """choosing[name], each direction beside the mean difference on the choosing faces; which was `best` there; and
+    `final`, that one on the other faces, by judge."""
 
-    names: list[str]
     choosing: dict[str, Table]
     best: str
     final: list[Table]
@@ -83,7 +80,7 @@ def comparison(stage: Stage, what: str) -> Comparison | None:
     best = min(ratios, key=ratios.get)
     made = sweep(stage)
     pairs = [(_edits(stage, name, best, False), made[name, True, NOISE]) for name in stage.attributes]
-    return Comparison(others, choosing, best, [Table(stage, pairs, judge) for judge in (0, 1)])
+    return Comparison(choosing, best, [Table(stage, pairs, judge) for judge in (0, 1)])
 
 
 def _choosing(stage: Stage, direction: str) -> list[tuple[Edits, Edits]]:
@@ -119,11 +116,11 @@ def all_directions(stage: Stage) -> dict[str, Tensor]:
         training, validation = encoded(stage, "train", TRAINING), encoded(stage, "valid", VALIDATION)
         told = [k for k in range(len(names)) if all(0 < p.labels[:, k].mean() < 1 for p in (training, validation))]
         labels = training.labels[:, told], validation.labels[:, told]
-        for name, (_, line) in lines(training.z, validation.z, *labels, (LDA, LOGISTIC)).items():
-            if name in (LDA, LOGISTIC):
-                # An attribute that the images cannot tell of has the mean difference here too.
-                found[name] = found[MEAN].copy()
-                found[name][told] = controlled.scaled(line.T.numpy(), found[MEAN][told])
+        fitted = lines(training.z, validation.z, *labels, (LDA, LOGISTIC))
+        for name in (LDA, LOGISTIC):
+            # An attribute that the images cannot tell of has the mean difference here too.
+            found[name] = found[MEAN].copy()
+            found[name][told] = controlled.scaled(fitted[name][1].T.numpy(), found[MEAN][told])
     return {name: torch.from_numpy(line) for name, line in found.items()}
 
 

@@ -39,14 +39,14 @@ def c16(stage: Stage) -> Found | None:
         table = _adding(stage, space, judge)
         one = ALPHAS.index(1.0)
         return table.estimate(
-            lambda mean: (mean[0] - mean[1]) / mean[2], [table.seen[one], table.pixel_seen[one], table.true]
+            lambda mean: (mean[0] - mean[1]) / mean[2], [table.seen[one], table.other_seen[one], table.true]
         )
 
     table = _adding(stage, NOISE, 0)
     one, names = ALPHAS.index(1.0), table.names
     shares = {
         "latent": table.means(table.seen[one]),
-        "pixel": table.means(table.pixel_seen[one]),
+        "pixel": table.means(table.other_seen[one]),
         "unedited": table.means(table.seen[0]),
         "ceiling": table.means(table.true),
     }
@@ -91,7 +91,7 @@ def c18(stage: Stage) -> Found | None:
     curves = {
         "success": [rounded(table.means(row)) for row in table.seen],
         "passes": [rounded(table.means(row)) for row in table.passes],
-        "pixel": [rounded(table.means(row)) for row in table.pixel_seen],
+        "pixel": [rounded(table.means(row)) for row in table.other_seen],
     }
     return Found(
         first,
@@ -114,7 +114,7 @@ def b02(stage: Stage) -> Found | None:
         "at_level": {name: rounded(pair) for name, pair in found[NOISE, 0][1].items()},
         "error": {
             key: [rounded(table.means(row)) for row in rows]
-            for key, rows in (("latent", table.error), ("pixel", table.pixel_error))
+            for key, rows in (("latent", table.error), ("pixel", table.other_error))
         },
     }
     idle = table.means(table.error[0])
@@ -124,7 +124,7 @@ def b02(stage: Stage) -> Found | None:
         f"{len(found[NOISE, 0][1])} of {len(table.names)} attributes reach {LEVEL:.0%} of the ceiling both ways; error "
         f"over that of doing nothing at alpha 1, mean over all: latent "
         f"{np.mean(table.means(table.error[one]) / idle):.2f}, pixels "
-        f"{np.mean(table.means(table.pixel_error[one]) / idle):.2f}",
+        f"{np.mean(table.means(table.other_error[one]) / idle):.2f}",
         second=found[NOISE, 1][0],
         centres=found[CENTRES, 0][0],
         details=details,
@@ -305,9 +305,9 @@ def c40(stage: Stage, wanted: bool) -> Found:
 
 class Table:
     """The adding of all attributes that can be judged, beside another way of adding them to the same faces (pixel
-    arithmetic, mostly: "pixel"), as one of the judges sees it; one column a face.
+    arithmetic, mostly), as one of the judges sees it; one column a face.
 
-    attribute (N,), which of `names`; people (N,); seen, pixel_seen, passes, error, pixel_error, aside, pixel_aside
+    attribute (N,), which of `names`; people (N,); seen, other_seen, passes, error, other_error, aside, other_aside
     (K, N); true (N,), the ceiling.
     """
 
@@ -323,12 +323,12 @@ class Table:
         self.attribute = np.repeat(np.arange(len(edits)), [n for _, _, n in edits])
         self.people = np.concatenate([here.people for here, _, _ in edits])
         self.seen = np.concatenate([here.seen[judge] for here, _, _ in edits], 1)
-        self.pixel_seen = np.concatenate([other.seen[judge][:, :n] for _, other, n in edits], 1)
+        self.other_seen = np.concatenate([other.seen[judge][:, :n] for _, other, n in edits], 1)
         self.passes = np.concatenate([here.passes for here, _, _ in edits], 1)
         self.error = np.concatenate([here.error for here, _, _ in edits], 1)
-        self.pixel_error = np.concatenate([other.error[:, :n] for _, other, n in edits], 1)
+        self.other_error = np.concatenate([other.error[:, :n] for _, other, n in edits], 1)
         self.aside = np.concatenate([here.aside[judge] for here, _, _ in edits], 1)
-        self.pixel_aside = np.concatenate([other.aside[judge][:, :n] for _, other, n in edits], 1)
+        self.other_aside = np.concatenate([other.aside[judge][:, :n] for _, other, n in edits], 1)
         self.true = np.concatenate([_ceiling(stage, here, judge) for here, _, _ in edits])
         self.weight = 1 / np.bincount(self.attribute)[self.attribute]
 
@@ -371,13 +371,13 @@ def at_equal_success(table: Table, what: str) -> tuple[Estimate | None, dict[str
     success is LEVEL of the ceiling; and both for each attribute that gets there both ways. If there are too few of
     those, no mean."""
     k = len(ALPHAS)
-    ours, theirs = getattr(table, what), getattr(table, f"pixel_{what}")
-    columns = [*table.seen, *table.pixel_seen, *ours, *theirs, table.true]
+    ours, theirs = getattr(table, what), getattr(table, f"other_{what}")
+    columns = [*table.seen, *table.other_seen, *ours, *theirs, table.true]
 
     def both(means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         level = LEVEL * means[-1]
-        seen, pixel_seen, mine, other = (means[j * k : (j + 1) * k] for j in range(4))
-        return at_level(seen, mine, level), at_level(pixel_seen, other, level)
+        seen, other_seen, mine, other = (means[j * k : (j + 1) * k] for j in range(4))
+        return at_level(seen, mine, level), at_level(other_seen, other, level)
 
     whole = both(np.stack([table.means(column) for column in columns]))
     reached = {name: (float(a), float(b)) for name, a, b in zip(table.names, *whole, strict=True) if np.isfinite(a * b)}
@@ -414,7 +414,7 @@ def _curves(table: Table) -> dict:
         "ceiling": rounded(table.means(table.true)),
         "success": {
             key: [rounded(table.means(row)) for row in rows]
-            for key, rows in (("latent", table.seen), ("pixel", table.pixel_seen))
+            for key, rows in (("latent", table.seen), ("pixel", table.other_seen))
         },
     }
 

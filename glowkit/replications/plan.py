@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,18 +72,9 @@ def name_of(cell: str, seed: int) -> str:
 def read_plan(path: str | Path) -> Plan:
     """The plan of a TOML file. [model] and [training] hold for every cell, and its own tables change them.
 
-    A relative path that is not there is looked up beside what is bundled, as `training.read_config` does. Raises
-    GlowkitError for the first thing that is wrong in it.
+    The path: see `bundled.read_toml`. Raises GlowkitError for the first thing that is wrong in it.
     """
-    path = Path(path)
-    if not path.exists() and (bundled.root() / path).is_file():
-        path = bundled.root() / path
-    try:
-        content = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise GlowkitError(f"{path}: no such file; configs/replications.toml is an example of a plan") from None
-    except (ValueError, RecursionError) as error:
-        raise GlowkitError(f"{path}: not a TOML file: {error}") from None
+    path, content = bundled.read_toml(path, "replications.toml is an example of a plan")
     try:
         fields.check(content, PLAN, "", required=("data", "judges", "rows", "study", "faces", "cells"))
         each = EACH | content.get("each", {})
@@ -105,20 +95,20 @@ def read_plan(path: str | Path) -> Plan:
 
 def _runs(content: dict[str, Any], cell: Any, where: str) -> list[Run]:
     fields.check(cell, CELL, where, required=("name", "seeds"))
-    kind = checkpoint.KINDS[cell.get("kind", "glow")]
+    shape = checkpoint.KINDS[cell.get("kind", "glow")].config
     model = content.get("model", {}) | cell.get("model", {})
     if cell.get("kind") == "linear":  # the levels and nets of the others mean nothing to it
-        model = {key: value for key, value in model.items() if key in kind.fields}
+        model = {key: value for key, value in model.items() if key in shape.kinds}
     training = content.get("training", {}) | cell.get("training", {})
-    fields.check(model, kind.fields, f"{where}model.")
+    fields.check(model, shape.kinds, f"{where}model.")
     fields.check(training, SETTINGS, f"{where}training.")
     seeds = fields.Whole(0, fields.SEED)
     if not cell["seeds"] or any(seeds.wants(seed) for seed in cell["seeds"]):
         raise GlowkitError(f"{where}seeds = {cell['seeds']}: it must be a list of whole numbers")
-    start, shape = cell.get("start"), kind.config(**model)
+    start, made = cell.get("start"), shape(**model)
     return [
         Run(
-            cell["name"], seed, cell.get("data", content["data"]), shape, Settings(**training, seed=seed),
+            cell["name"], seed, cell.get("data", content["data"]), made, Settings(**training, seed=seed),
             cell.get("images", 10**6), start and name_of(start, seed),
         )
         for seed in cell["seeds"]
