@@ -1,0 +1,39 @@
+"""What an edit looks like in a run: the same drawn faces, an attribute added, and the truth beneath it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from glowkit.files import replacing
+from glowkit.measures.stage import Stage
+from glowkit.study import NOISE
+
+ATTRIBUTES = ("Smiling", "Eyeglasses")
+FACES = 6
+ROWS = ("face", *(f"{attribute}, {what}" for attribute in ATTRIBUTES for what in ("added", "drawn")))
+"""Of the picture, from top to bottom."""
+
+
+@torch.no_grad()
+def write(stage: Stage, path: Path) -> None:
+    """Writes the picture: FACES faces without the ATTRIBUTES as they are encoded, edited at alpha 1, and drawn anew."""
+    rows = stage.faces(~np.any([stage.has(attribute) for attribute in ATTRIBUTES], axis=0), FACES)
+    pictures = [stage.pixels(rows, NOISE)]
+    for attribute in ATTRIBUTES:
+        direction = torch.from_numpy(stage.study.direction(attribute, NOISE))
+        pictures += [stage.decode(stage.z[NOISE][rows] + direction), stage.truth(rows, attribute, True)]
+    sheet = torch.cat([torch.cat(list(row), dim=2) for row in pictures], dim=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as unfinished:
+        pixels = (255 * sheet.nan_to_num(0).clamp(0, 1)).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(unfinished, "webp", lossless=True)
+
+
+def read(path: Path, size: int) -> dict[str, np.ndarray]:
+    """uint8 (FACES, size, size, 3) for each of ROWS."""
+    sheet = np.asarray(Image.open(path)).reshape(len(ROWS), size, FACES, size, 3)
+    return dict(zip(ROWS, sheet.swapaxes(1, 2), strict=True))
