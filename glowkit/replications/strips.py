@@ -15,7 +15,7 @@ from glowkit.study import NOISE
 ATTRIBUTES = ("Smiling", "Eyeglasses")
 FACES = 6
 ROWS = ("face", *(f"{attribute}, {what}" for attribute in ATTRIBUTES for what in ("added", "drawn")))
-"""Of the picture, from top to bottom. It is compressed: colours are off by a level or two."""
+"""Of the picture, from top to bottom. It is compressed: colours are off by a few levels."""
 
 
 @torch.no_grad()
