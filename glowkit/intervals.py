@@ -113,6 +113,17 @@ def mean(values, groups=None, level: float = 0.95) -> Estimate:
     return Estimate(centre, (centre - margin, centre + margin), len(sums))
 
 
+def mean_difference(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Estimate:
+    """The mean of first (n,) less that of second (m,), independent values, with Student's interval of two samples of
+    one variance; the n of the estimate is n + m."""
+    first, second = (np.asarray(values, dtype=np.float64) for values in (first, second))
+    if min(len(first), len(second)) < 1 or len(first) + len(second) < 3:
+        raise GlowkitError(f"mean_difference: {len(first)} and {len(second)} values; want three, some of each")
+    found = stats.ttest_ind(first, second).confidence_interval(level)
+    difference = float(first.mean() - second.mean())
+    return Estimate(difference, (float(found.low), float(found.high)), len(first) + len(second))
+
+
 def share(hits, groups=None, level: float = 0.95) -> Estimate:
     """The share of true values in hits (n,), with Wilson's interval; `groups` (n,) as in `mean`.
 

@@ -121,6 +121,20 @@ def test_share_difference_is_newcombes():
     assert found.ci == pytest.approx((0.0524, 0.3339), abs=5e-5)
 
 
+def test_mean_difference_is_students_and_covers():
+    a, b = np.array([1.0, 2.0, 4.0]), np.array([0.0, 1.0])
+    pooled = (np.square(a - a.mean()).sum() + np.square(b - b.mean()).sum()) / 3
+    margin = stats.t.ppf(0.975, 3) * np.sqrt(pooled * (1 / 3 + 1 / 2))
+    found = intervals.mean_difference(a, b)
+    assert found.estimate == pytest.approx(11 / 6) and found.n == 5
+    assert found.ci == pytest.approx((11 / 6 - margin, 11 / 6 + margin))
+    rng = np.random.default_rng(0)
+    many = [intervals.mean_difference(rng.normal(size=5), rng.normal(size=3)).ci for _ in range(1000)]
+    assert 0.93 <= np.mean([low <= 0 <= high for low, high in many]) <= 0.97
+    with pytest.raises(GlowkitError, match="want three"):
+        intervals.mean_difference([1.0], [2.0])
+
+
 def test_an_estimate_without_n_and_an_increasing_function_of_it():
     share = intervals.wilson(889, 1000)
     assert share.brief == "0.889 [0.868, 0.907]" and str(share) == "0.889 [0.868, 0.907] (n = 1,000)"
