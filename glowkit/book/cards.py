@@ -63,8 +63,8 @@ def by_row(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
 
 
 def dots(entries: Iterable[Entry]) -> str:
-    """A dot for each entry, as HTML within a line."""
-    return "".join(_dot(entry) for entry in entries)
+    """A dot for each entry, as HTML within a line, which keeps them together."""
+    return f'<span class="verdict-dots">{"".join(_dot(entry) for entry in entries)}</span>'
 
 
 def lines(entries: Iterable[Entry], width: int = 100) -> str:
