@@ -13,7 +13,8 @@ verdicts of the others (the files of `glowkit.book.claims`), so it waits for the
 in its metadata, and _build/claims gets them all.
 
 A chapter with a parameter `model` shows its default on its page. It is run with every other bundled model of the same
-image size, too: for the verdicts and for the figures tagged `every-model`, which the page shows one beneath the other.
+image size, too: for the verdicts, which the page has side by side on the card of each claim (`glowkit.book.cards`), and
+for the figures tagged `every-model`, which it shows one beneath the other.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -42,6 +43,9 @@ from sphinx.config import Config
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
+from glowkit.book import cards
+from glowkit.book.claims import entry_of
+
 log = logging.getLogger(__name__)
 
 CELL_SECONDS = 600  # a cell that takes longer is at fault
@@ -49,7 +53,7 @@ WORKER_BYTES = 2 * 2**30  # memory set aside for each chapter that runs
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "matplotlib", "pillow", "ipykernel", "ipywidgets")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KEPT = ("tags", "mystnb")  # the cell metadata that the pages use
-VERDICT = re.compile(r"\*\*[BC]\d\d: ")  # how an entry of the ledger begins
+CLAIM = "claim"  # metadata of an output that shows an entry of the ledger: the entry
 OWN = "own"  # folder of the executed copies whose model is the chapter's own
 EVERY_MODEL = "every-model"  # tag of a figure that a page shows for each bundled model of the chapter's size
 EVERY_VERDICT = "every-verdict"  # tag of the cell, in one chapter, that reads the verdicts of all others
@@ -271,15 +275,16 @@ def write(path: Path, notebook: NotebookNode) -> None:
 
 
 def beside(page: NotebookNode, others: Mapping[str, NotebookNode]) -> NotebookNode:
-    """The page, with what the same cells gave with each other model: every verdict, and figures tagged EVERY_MODEL."""
+    """The page, with what the same cells gave with each other model: figures tagged EVERY_MODEL, and every verdict,
+    all those of a row on one card."""
     cells = []
     for cell in page.cells:
         cells.append(cell)
         if cell.cell_type != "code":
             continue
-        for model, other in others.items():
-            outputs = next(c.outputs for c in other.cells if c.source == cell.source)
-            cell.outputs += [o for o in outputs if VERDICT.match(o.get("data", {}).get("text/markdown", ""))]
+        found = {model: next(c.outputs for c in o.cells if c.source == cell.source) for model, o in others.items()}
+        cell.outputs = on_cards([cell.outputs, *found.values()])
+        for model, outputs in found.items():
             images = [output for output in outputs if "image/png" in output.get("data", {})]
             if EVERY_MODEL in cell.metadata.get("tags", ()) and images:  # some need pictures that only one model has
                 name = cell.metadata["mystnb"]["figure"]["name"]
@@ -289,6 +294,25 @@ def beside(page: NotebookNode, others: Mapping[str, NotebookNode]) -> NotebookNo
                 shown = {"outputs": images, "metadata": metadata, "id": f"{cell.id}-{model}"}
                 cells.append(nbformat.v4.new_code_cell(cell.source, **shown))
     return NotebookNode({**page, "cells": cells})
+
+
+def on_cards(outputs: Sequence[Sequence[NotebookNode]]) -> list[NotebookNode]:
+    """The outputs of a cell with one model, those that show a row's entry replaced by the card of that row.
+
+    outputs: of the same cell with each model, that of the page first. A row that it does not show is added at the end.
+    """
+    entries = [
+        entry_of(output.metadata[CLAIM]) for cell in outputs for output in cell if CLAIM in output.get("metadata", {})
+    ]
+    shown = {
+        id: nbformat.v4.new_output("display_data", {"text/html": cards.card(found)})
+        for id, found in cards.by_row(entries).items()
+    }
+    first = [
+        shown.pop(output.metadata[CLAIM]["id"], None) if CLAIM in output.get("metadata", {}) else output
+        for output in outputs[0]
+    ]
+    return [output for output in [*first, *shown.values()] if output is not None]
 
 
 def gathering(root: Path, names: Iterable[str]) -> str:

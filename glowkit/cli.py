@@ -6,8 +6,8 @@ that bring in torch are imported inside the commands, so `glowkit --help` is imm
 
 from __future__ import annotations
 
-import html
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -414,10 +414,11 @@ def edit(
 @click.option("--json", "as_json", is_flag=True, help="A list of rows with their numbers instead, for machines.")
 def claims(as_json: bool) -> None:
     """Print the scoreboard of the last build: each claim, its verdict, and the numbers that decided it."""
-    from glowkit.book import claims
+    from glowkit.book import cards, claims
 
-    # A terminal shows a character where a page needs a reference to it.
-    click.echo(claims.to_json() if as_json else html.unescape(claims.scoreboard()))
+    entries = claims.load()
+    width = max(60, min(shutil.get_terminal_size().columns, 120))
+    click.echo(claims.to_json(entries) if as_json else cards.lines(entries, width))
 
 
 # ------------------------------------------------------------------------------------------- numbers, pictures

@@ -8,6 +8,7 @@ says, are the people. How often each interval covers the truth is measured by `t
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ from numpy.typing import ArrayLike
 from scipy import special, stats
 
 from glowkit.errors import GlowkitError
+
+# A number and its interval, or an n in brackets, as an Estimate prints them.
+_WHOLE = re.compile(r"(?:[-\d.,e]+ )?\[[-\d.,e]+, [-\d.,e]+\]|\(n = [\d,]+\)")
 
 
 class Estimate(NamedTuple):
@@ -53,6 +57,15 @@ class Estimate(NamedTuple):
         """
         estimate, low, high = (float(function(value)) for value in (self.estimate, *self.ci))
         return Estimate(estimate, (low, high), self.n)
+
+
+def unbroken(text: str) -> str:
+    """The text with no-break spaces where an interval, or the n behind it, would else fall apart at a line's end.
+
+    >>> unbroken("0.889 [0.868, 0.907] (n = 1,000)")
+    '0.889\\xa0[0.868,\\xa00.907] (n\\xa0=\\xa01,000)'
+    """
+    return _WHOLE.sub(lambda found: found[0].replace(" ", "\u00a0"), text)
 
 
 def wilson(successes: float, n: float, level: float = 0.95) -> Estimate:

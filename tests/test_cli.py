@@ -252,9 +252,13 @@ def test_edit_takes_every_direction_of_the_library(run, tmp_path, model):
 def test_claims_prints_the_ledger_as_a_table_and_for_machines(run, tmp_path, monkeypatch):
     monkeypatch.setenv("GLOWKIT_CLAIMS", str(tmp_path))
     claims.record("C31", estimate=0.798, ci=(0.797, 0.799), n=1000, control="0.5422 as printed", model="none")
+    monkeypatch.setenv("COLUMNS", "80")
     status, table, err = run("claims")
-    assert (status, err) == (0, "") and table.rstrip("\n") == claims.scoreboard()
-    assert "| wrong in the source | 0.7980 [0.7970, 0.7990] (n = 1,000) |" in table
+    assert (status, err) == (0, "") and max(map(len, table.splitlines())) <= 80
+    of_c31 = table[table.index("C31 ") : table.index("C32 ")]
+    assert "has norm e / (2√(2π)), about 0.6" in of_c31
+    assert "no model needed  wrong in the source           0.7980 [0.7970, 0.7990]" in of_c31
+    assert [line.split()[0] for line in table.splitlines() if line[:1].strip()] == list(claims.rows())
     rows = json.loads(run("claims", "--json")[1])
     assert [row["id"] for row in rows] == list(claims.rows())
     assert [row["ci"] for row in rows if row["verdict"] != "open"] == [[0.797, 0.799]]

@@ -13,7 +13,7 @@ from myst_parser.config.main import MdParserConfig
 from myst_parser.parsers.mdit import create_md_parser
 
 from glowkit import escaping
-from glowkit.book import claims, figures
+from glowkit.book import cards, claims, figures
 from glowkit.book.widgets import choice_control
 
 HOSTILE = [
@@ -37,7 +37,7 @@ HOSTILE = [
 EXTENSIONS = {"amsmath", "colon_fence", "deflist", "dollarmath", "smartquotes", "substitution"}  # those of the book
 
 
-CELLS = ("td", "th", "option")
+CELLS = ("td", "th", "option", "dd")
 
 
 class Page(HTMLParser):
@@ -45,12 +45,13 @@ class Page(HTMLParser):
 
     def __init__(self, html):
         super().__init__()
-        self.elements, self.cells, self.scripts, self.inside = [], [], [], []
+        self.elements, self.cells, self.scripts, self.titles, self.inside = [], [], [], [], []
         self.feed(html)
         self.close()
 
     def handle_starttag(self, tag, attrs):
         self.elements.append(tag)
+        self.titles += [value.removesuffix(": wrong in the source") for key, value in attrs if key == "title"]
         if tag in CELLS:
             self.cells.append("")
         if tag == "script":
@@ -122,12 +123,14 @@ def test_common_names_stay_readable():
 def test_the_ledger_shows_a_control_and_a_model_as_they_are(name, tmp_path, monkeypatch):
     monkeypatch.setenv("GLOWKIT_CLAIMS", str(tmp_path))
     monkeypatch.setattr(claims, "folder", lambda: tmp_path)
-    entry = claims.Entry("C31", "wrong in the source", 0.8, (0.7, 0.9), 9, name, name, "07_grounding", "fig-c31")
-    plain = claims.Entry("C31", "wrong in the source", 0.8, (0.7, 0.9), 9, "x", "y", "07_grounding", "fig-c31")
-    found, usual = page(claims.scoreboard([entry])), page(claims.scoreboard([plain]))
-    assert found.elements == usual.elements
+    entry = claims.Entry("C31", "wrong in the source", 0.8, (0.8, 0.8), 9, name, name, "07_grounding", "fig-c31")
+    plain = claims.Entry("C31", "wrong in the source", 0.8, (0.8, 0.8), 9, "x", "y", "07_grounding", "fig-c31")
     assert page(entry._repr_markdown_()).elements == page(plain._repr_markdown_()).elements
-    assert found.cells[-2:] == [name, name]
+    for draw in (lambda found: cards.card([found]), lambda found: cards.scoreboard([found]).data):
+        found, usual = Page(draw(entry)), Page(draw(plain))
+        assert found.elements == usual.elements
+        assert found.cells[found.cells.index("9") + 1 :] == [name]  # after n, the control
+        assert name in found.titles
 
 
 @pytest.mark.parametrize("name", HOSTILE)

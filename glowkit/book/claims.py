@@ -2,11 +2,12 @@
 
 `claims.toml` declares every row: source, claim, the one number that decides it, and the rule. A chapter
 measures that number and calls `record`; the verdict follows from the confidence interval and is never typed.
-Each chapter run leaves one JSON file a model in `folder()`; `load` merges them, and `scoreboard` shows all
-rows, those not yet measured as open.
+`reasons.toml` has the sentence that goes with each range of a rule. Each chapter run leaves one JSON file a model in
+`folder()`; `load` merges them, those not yet measured as open. How all this looks on a page is for `cards`.
 """
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -21,7 +22,7 @@ from typing import Any
 from glowkit import escaping
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
-from glowkit.intervals import Estimate, wilson
+from glowkit.intervals import Estimate, unbroken, wilson
 from glowkit.measured import Found, open_measures
 
 UNDECIDED = "undecided"
@@ -32,6 +33,9 @@ CHECK, FINDING = "check", "finding"
 SECOND, CENTRES = "second judge", "bin centres"
 """Readings of a row beside the one that decides: with the other judge, which has to agree, and at bin centres."""
 RULES = Path(__file__).parent / "claims.toml"
+REASONS = Path(__file__).parent / "reasons.toml"
+NO_MODEL = "none"
+"""Stands in the place of a model's name for a row of pure mathematics."""
 NOT_MEASURED = "*Needs what `glowkit measure` finds, and has not found for this model.*"
 """Stands in the place of a figure or a table, as Markdown."""
 
@@ -63,17 +67,20 @@ class Row:
         if not self.section:
             object.__setattr__(self, "section", self.id.lower())
 
-    def verdict(self, ci: tuple[float, float]) -> str:
-        """The verdict of the range of the rule that holds the whole interval; UNDECIDED if none does.
+    def place(self, ci: tuple[float, float]) -> int | None:
+        """Which range of the rule, counted from 0, holds the whole interval; None if none does.
 
         A limit belongs to both of its ranges, and an interval that is a limit, of no width, to the upper one.
         """
         low, high = ci
         ends = [-math.inf, *self.rule[1::2], math.inf]
-        for verdict, start, stop in reversed(list(zip(self.rule[::2], ends[:-1], ends[1:], strict=True))):
-            if start <= low and high <= stop:
-                return verdict
-        return UNDECIDED
+        held = (start <= low and high <= stop for start, stop in itertools.pairwise(ends))
+        return max((place for place, holds in enumerate(held) if holds), default=None)
+
+    def verdict(self, ci: tuple[float, float]) -> str:
+        """The verdict of the range of the rule that holds the whole interval; UNDECIDED if none does."""
+        place = self.place(ci)
+        return UNDECIDED if place is None else str(self.rule[2 * place])
 
 
 @dataclass(frozen=True)
@@ -95,12 +102,17 @@ class Entry:
     def _repr_markdown_(self) -> str:
         row = rows()[self.id]
         if self.estimate is None:
-            return f"**{self.id}: open.** {row.claim} Not measured on {escaping.markdown(self.model)}."
+            return f"**{self.id}: {self.verdict}.** {row.claim} {reason(self)}"
         beside = "".join(f" *With {name}:* {text}." for name, text in self.beside().items())
+        model = "*No model is needed.*" if self.model == NO_MODEL else f"*Model:* {escaping.markdown(self.model)}."
         return (
-            f"**{self.id}: {self.verdict}.** {row.claim} *Measured:* {row.measure}: {numbers(self)}.{beside} "
-            f"*Control:* {escaping.markdown(self.control)}. *Model:* {escaping.markdown(self.model)}."
+            f"**{self.id}: {self.verdict}.** {row.claim} {reason(self)}\n\n*Measured:* {row.measure}: "
+            f"{numbers(self)}.{beside} *Control:* {escaping.markdown(self.control)}. {model}"
         )
+
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict, dict]:
+        """For a notebook: as Markdown, with the entry itself beside it, which the book makes a card of."""
+        return {"text/markdown": self._repr_markdown_()}, {"claim": asdict(self)}
 
     def beside(self) -> dict[str, str]:
         """The other readings for a reader; where their verdict is another than that of the deciding number, it too."""
@@ -117,10 +129,32 @@ def rows() -> dict[str, Row]:
     return {id: Row(id=id, **row | {"rule": tuple(row["rule"])}) for id, row in _declared()["rows"].items()}
 
 
+def reason(entry: Entry) -> str:
+    """One sentence, formulas between dollar signs, on why the entry has its verdict; it holds no number of its own."""
+    row, words = rows()[entry.id], _reasons()[entry.id]
+    if entry.ci is None:
+        return words.get("open", "It has not been measured.")
+    if entry.verdict != UNDECIDED:
+        return words["because"][row.place(entry.ci)]
+    second = entry.readings.get(SECOND, ())[1:3]
+    if row.place(entry.ci) is None:
+        why = "the interval has room for more than one answer"
+    elif row.place(second) is None:
+        why = "the second judge's interval has room for more than one answer"
+    else:
+        why = "the two judges do not agree"
+    return f"We cannot tell whether {words['whether']}: {why}."
+
+
 def amendments() -> list[dict]:
     """Every change of a row since the first edition was written: row, date, commit (where it was one of this
     repository), what, before, after, reason, and whether the number that it decides was known."""
     return _declared()["amendments"]
+
+
+@cache
+def _reasons() -> dict[str, dict]:
+    return tomllib.loads(REASONS.read_text(encoding="utf-8"))
 
 
 def rules_hash() -> str:
@@ -186,7 +220,7 @@ def measured(id: str, model: str, figure: str = "") -> Entry:
     """Keep what `glowkit measure` found for a row in the ledger; an open entry if it found nothing for this model."""
     found = _found(id, model)
     if found is None:
-        return replace(_open(rows()[id]), model=Path(model).name)
+        return unmeasured(id, model)
     return record(
         id,
         **found.estimate._asdict(),
@@ -196,6 +230,11 @@ def measured(id: str, model: str, figure: str = "") -> Entry:
         second=found.second,
         centres=found.centres,
     )
+
+
+def unmeasured(id: str, model: str) -> Entry:
+    """The open entry of a row that nothing could measure on this model."""
+    return replace(_open(rows()[id]), model=Path(model).name)
 
 
 def details(id: str, model: str) -> Mapping[str, Any]:
@@ -222,7 +261,7 @@ def decided(entry: Entry) -> str:
 
 def forget(chapter: str, model: str) -> None:
     """Drop what an earlier run of a chapter left, so that a row it no longer measures does not linger."""
-    for name in (model, "none"):
+    for name in (model, NO_MODEL):
         (folder() / f"{chapter}.{Path(name).name}.json").unlink(missing_ok=True)
 
 
@@ -236,22 +275,6 @@ def load() -> list[Entry]:
         if len({entry.model for entry in entries}) < len(entries):
             raise GlowkitError(f"claims: {id} has two verdicts for one model; empty {folder()}, build again")
     return [entry for id in rows() for entry in found[id] or [_open(rows()[id])]]
-
-
-def scoreboard(entries: list[Entry] | None = None) -> str:
-    """The ledger as a Markdown table, each row linked to the section that measured it and to its figure."""
-    lines = ["| row | claim | verdict | estimate | control | model |", "|" + " --- |" * 6]
-    for entry in load() if entries is None else entries:
-        link = f"[{entry.id}](#{rows()[entry.id].section})"
-        if entry.verdict != OPEN:
-            link += f", [figure](#{escaping.markdown(entry.figure)})"
-        lines.append(
-            f"| {link} | {rows()[entry.id].claim} | {entry.verdict} | {_all_numbers(entry)} "
-            f"| {escaping.markdown(entry.control)} | {escaping.markdown(entry.model)} |".replace(
-                "|df/dx|", r"\|df/dx\|"
-            )
-        )
-    return "\n".join(lines)
 
 
 def to_json(entries: list[Entry] | None = None) -> str:
@@ -288,23 +311,15 @@ def _open(row: Row) -> Entry:
 
 
 def numbers(entry: Entry) -> str:
-    """What was measured, for a reader: estimate, interval and n."""
+    """What was measured, for a reader: estimate, interval and n, which no line's end tears apart."""
     if entry.estimate is None or entry.ci is None:
         return "not measured"
-    return str(Estimate(entry.estimate, entry.ci, entry.n))
-
-
-def _all_numbers(entry: Entry) -> str:
-    return "; ".join([numbers(entry), *(f"{name} {text}" for name, text in entry.beside().items())])
+    return unbroken(str(Estimate(entry.estimate, entry.ci, entry.n)))
 
 
 def _read(path: Path) -> list[Entry]:
     try:
-        items = json.loads(path.read_text(encoding="utf-8"))
-        found = [
-            Entry(**item | {"ci": tuple(item["ci"]), "readings": {k: tuple(v) for k, v in item["readings"].items()}})
-            for item in items
-        ]
+        found = [entry_of(item) for item in json.loads(path.read_text(encoding="utf-8"))]
         for entry in found:
             _check(entry)
         wrong = [entry.id for entry in found if decided(entry) != entry.verdict]
@@ -313,6 +328,12 @@ def _read(path: Path) -> list[Entry]:
     if wrong:
         raise GlowkitError(f"claims: {path}: verdict of {', '.join(wrong)} does not follow from its numbers")
     return found
+
+
+def entry_of(item: dict[str, Any]) -> Entry:
+    """An entry from its JSON object, or from what a notebook keeps beside its output; nothing is checked."""
+    readings = {name: tuple(found) for name, found in item["readings"].items()}
+    return Entry(**item | {"ci": item["ci"] and tuple(item["ci"]), "readings": readings})
 
 
 def _check(entry: Entry) -> None:

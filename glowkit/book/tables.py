@@ -6,13 +6,15 @@ from IPython.display import Markdown
 
 from glowkit import escaping
 from glowkit.errors import GlowkitError
+from glowkit.intervals import unbroken
 
 
 def table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> Markdown:
     """A table for a notebook to show: a header of k cells and rows of as many.
 
     Text is shown as it is, whatever characters it holds, for it may be a name from somebody's data; a `Markdown`
-    object among the cells is read as Markdown (a formula, a link, bold print); numbers and estimates print themselves.
+    object among the cells is read as Markdown (a formula, a link, bold print); numbers and estimates print themselves,
+    and an interval stays on one line.
     GlowkitError for a row of another length.
     """
     lines = [[_cell(value) for value in row] for row in (header, *rows)]
@@ -28,6 +30,6 @@ def _cell(value: object) -> str:
         case Markdown():
             return value.data
         case str():
-            return escaping.markdown(value)
+            return escaping.markdown(unbroken(value))
         case _:
-            return str(value)
+            return unbroken(str(value))

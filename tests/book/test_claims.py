@@ -9,6 +9,7 @@ import re
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from IPython.core.formatters import DisplayFormatter
 
 from glowkit.book import claims
 from glowkit.errors import GlowkitError
@@ -148,17 +149,53 @@ def test_the_ledger_merges_chapters_models_and_reruns(ledger):
     assert claims.counts()[claims.OPEN] == 56
 
 
-def test_json_and_scoreboard_show_every_row():
+def test_json_has_every_row():
     half_space()
     parsed = json.loads(claims.to_json())
     assert [item["id"] for item in parsed] == list(claims.rows())
     for item in parsed:
         assert set(item) == {"id", "verdict", "estimate", "ci", "n", "control", "model", "chapter", "figure",
                              "readings"}  # fmt: skip
-    board = claims.scoreboard().splitlines()
-    assert len(board) == 2 + 57 and all(len(re.findall(r"(?<!\\)\|", line)) == 7 for line in board)
-    assert "[C31](#c31)" in board[35] and "0.7980 [0.7970, 0.7990] (n = 1,000)" in board[35]
-    assert "| open | not measured |" in board[2]
+
+
+SENTENCE = re.compile(r"[A-Z$].*[.]")
+
+
+@pytest.mark.parametrize("row", claims.rows().values(), ids=lambda row: row.id)
+def test_each_range_of_a_rule_has_its_sentence(row):
+    """One for each range, which the numbers in it bring up; others for what is undecided and what is open."""
+    limits = row.rule[1::2]
+    inside = [limits[0] - 1, *(a / 2 + b / 2 for a, b in itertools.pairwise(limits)), limits[-1] + 1]
+    reading = (0.0, 0.0, 0.0, 1)
+
+    def told(low, high, verdict, second=None):
+        readings = {name: reading for name, there in ((claims.SECOND, row.judges), (claims.CENTRES, row.encodings))
+                    if there}  # fmt: skip
+        if second:
+            readings[claims.SECOND] = (second[0], *second, 1)
+        entry = claims.Entry(row.id, verdict, low, (low, high), 9, "c", "m", row.chapter, "f", readings)
+        return claims.reason(entry)
+
+    because = [told(at, at, verdict) for at, verdict in zip(inside, row.rule[::2], strict=True)]
+    assert len(set(because)) == len(because)
+    undecided = told(inside[0], inside[-1], claims.UNDECIDED)
+    assert undecided.startswith("We cannot tell whether ") and "more than one answer" in undecided
+    if row.judges:
+        ends = (inside[0], inside[0]), (inside[-1], inside[-1])
+        assert told(*ends[0], claims.UNDECIDED, ends[1]).endswith("the two judges do not agree.")
+        assert "second judge's" in told(*ends[0], claims.UNDECIDED, (inside[0], inside[-1]))
+    waits = claims.reason(claims.unmeasured(row.id, "m"))
+    for sentence in (*because, undecided, waits):
+        assert SENTENCE.fullmatch(sentence) and len(sentence) < 240, sentence
+
+
+def test_a_notebook_shows_an_entry_and_keeps_it_for_the_page():
+    for entry in (half_space(), claims.unmeasured("B02", "m")):
+        shown, beside = DisplayFormatter().format(entry)
+        assert shown["text/markdown"].startswith(f"**{entry.id}: {entry.verdict}.**")
+        assert claims.reason(entry) in shown["text/markdown"]
+        assert claims.entry_of(json.loads(json.dumps(beside["claim"]))) == entry
+    assert "No model is needed" in half_space()._repr_markdown_()
 
 
 def test_a_typed_verdict_is_refused(ledger):

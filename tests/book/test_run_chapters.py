@@ -38,8 +38,10 @@ print("twice", double.of(21))
 ```
 
 ```{code-cell} ipython3
-from IPython.display import Markdown
-Markdown(f"**C01: found** with {model}.")
+from IPython.display import Markdown, display
+number = {"estimate": 0.0, "ci": [0.0, 0.0], "n": 2, "control": "c", "readings": {}}
+entry = {"id": "C01", "verdict": "reproduced", "model": model, "chapter": "01_glow", "figure": "f", **number}
+display(Markdown(f"**C01: reproduced** with {model}."), metadata={"claim": entry})
 ```
 
 ```{code-cell} ipython3
@@ -280,7 +282,9 @@ def test_a_book_is_built_rebuilt_after_prose_and_stopped_by_a_failing_cell(root)
     assert {'["tiny"]', '["other"]'} == {file.read_text() for file in (root / "_build" / "claims").glob("*.json")}
     assert '["other"]' in page(root, "01_gather")
     assert colours(root, "00_measure") == [(255, 0, 0), (0, 0, 255)]
-    assert re.search(r"C01: found with tiny\.\s+C01: found with other\.", page(root, "00_measure"))
+    cards = re.findall(r"C01 ✓ reproduced.*?Numbers", page(root, "00_measure"), re.DOTALL)
+    assert len(cards) == 1 and re.search(r"✓tiny.*✓other", cards[0])
+    assert "C01: reproduced with" not in page(root, "00_measure")
     assert "As Fig. 1, with the other model, other." in page(root, "00_measure")
     (root / "data/other/study.safetensors").unlink()
     status, output = build(root)
@@ -292,6 +296,27 @@ def test_a_book_is_built_rebuilt_after_prose_and_stopped_by_a_failing_cell(root)
     assert status != 0
     assert "notebooks/00_measure: code cell 2 (import os, pathlib): AttributeError: module" in output
     assert "01_gather runs" not in output
+
+
+def output(id, model, **change):
+    """What a cell shows of a row measured with a model."""
+    entry = {"id": id, "verdict": "reproduced", "estimate": 0.0, "ci": [0.0, 0.0], "n": 2, "control": "c",
+             "model": model, "chapter": "01_glow", "figure": "f", "readings": {}}  # fmt: skip
+    return nbformat.v4.new_output("display_data", {"text/markdown": id}, metadata={"claim": entry | change})
+
+
+def test_a_row_stands_once_on_a_page_with_every_model_side_by_side():
+    text = nbformat.v4.new_output("stream", text="before\n")
+    opened = output("C01", "other", verdict="open", estimate=None, ci=None, n=None, control="")
+    own = [text, output("C27", "none"), output("C01", "tiny")]
+    other = [text, output("C27", "none"), opened, output("C04", "other")]
+    before, *shown = run_chapters.on_cards([own, other])
+    assert before == text
+    html = [card.data["text/html"] for card in shown]
+    assert [re.search(r"<b>([BC]\d\d)</b>", card)[1] for card in html] == ["C27", "C01", "C04"]
+    models = [re.findall(r'title="([^"]*): [a-z]+"', card) for card in html]
+    assert models == [["no model needed"], ["tiny", "other"], ["other"]]
+    assert run_chapters.on_cards([[text]]) == [text]
 
 
 def test_a_cell_that_takes_too_long_is_named(root, monkeypatch):

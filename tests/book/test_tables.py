@@ -10,7 +10,9 @@ from myst_parser.parsers.mdit import create_md_parser
 
 from glowkit.book.tables import table
 from glowkit.errors import GlowkitError
-from glowkit.intervals import Estimate, wilson
+from glowkit.intervals import Estimate, unbroken, wilson
+
+SHARE = "0.889\u00a0[0.868,\u00a00.907] (n\u00a0=\u00a01,000)"
 
 
 class Page(HTMLParser):
@@ -46,9 +48,16 @@ def test_text_in_a_cell_is_shown_as_it_is(name):
 def test_numbers_and_estimates_print_themselves_and_markdown_is_read():
     rows = [[wilson(889, 1000), Markdown("**3** or [C01](#c01)")], [0.5, None]]
     found = Page(table(["share", Markdown("*n*")], rows))
-    assert found.cells == ["share", "n", "0.889 [0.868, 0.907] (n = 1,000)", "3 or C01", "0.5", "None"]
+    assert found.cells == ["share", "n", SHARE, "3 or C01", "0.5", "None"]
     assert [tag for tag in found.elements if tag in ("em", "strong", "a")] == ["em", "strong", "a"]
-    assert "| 1.0000 [1.0000, 1.0000] (n = 5) |" in table([""], [[Estimate(1.0, (1.0, 1.0), 5)]]).data
+    whole = "1.0000 [1.0000, 1.0000] (n = 5)"
+    assert f"| {unbroken(whole)} |" in table([""], [[Estimate(1.0, (1.0, 1.0), 5)]]).data
+
+
+@pytest.mark.parametrize("value", [wilson(889, 1000), f"{wilson(889, 1000)}"])
+def test_an_interval_is_not_torn_apart_at_the_end_of_a_line(value):
+    assert Page(table(["share"], [[value]])).cells[1].split(" ") == SHARE.split(" ")
+    assert len(SHARE.split(" ")) == 2  # before the n alone
 
 
 def test_a_row_of_another_length_is_refused():
