@@ -1,4 +1,5 @@
 # make book   builds the book into _build/html
+# make lab    opens JupyterLab on copies of the chapters, in _build/lab, to run and to play with
 # make test   checks the style and runs the tests
 # make gpu    asks a CUDA card whether it is exact and how fast, then trains TRAIN, all within MINUTES; results in OUT
 # make campaign   200 killed commands, 2,000 damaged files of each kind, which takes hours (N=200 for fewer files), and
@@ -13,10 +14,14 @@ OUT ?= runs/card
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: book test gpu campaign clean
+.PHONY: book lab test gpu campaign clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build -W -n --keep-going book/
+
+lab: $(READY)
+	$(BIN)/python book/lab.py
+	JUPYTER_CONFIG_PATH=$(CURDIR)/book/jupyter $(BIN)/jupyter lab --ServerApp.root_dir=_build/lab $(LAB)
 
 test: $(READY)
 	$(BIN)/ruff check

@@ -2,8 +2,10 @@
 
 `claims.toml` declares every row: source, claim, the one number that decides it, and the rule. A chapter
 measures that number and calls `record`; the verdict follows from the confidence interval and is never typed.
-`reasons.toml` has the sentence that goes with each range of a rule. Each chapter run leaves one JSON file a model in
-`folder()`; `load` merges them, those not yet measured as open. How all this looks on a page is for `cards`.
+`reasons.toml` has the sentence that goes with each range of a rule. A build of the book gathers its chapters' verdicts,
+one JSON file for each chapter and model; `load` merges them, those not yet measured as open. A chapter run by hand, with
+other parameters perhaps, shows its verdicts and leaves those of the build alone, unless GLOWKIT_CLAIMS names a folder
+for them. How all this looks on a page is for `cards`.
 """
 
 import hashlib
@@ -167,8 +169,14 @@ def _declared() -> dict:
 
 
 def folder() -> Path:
-    """Where chapter runs leave their results: `_build/claims` beside the library, or GLOWKIT_CLAIMS."""
-    return Path(os.environ.get("GLOWKIT_CLAIMS") or Path(__file__).parents[2] / "_build" / "claims")
+    """Where verdicts are read: GLOWKIT_CLAIMS, or those of the last build, `_build/claims` beside the library."""
+    return _own() or Path(__file__).parents[2] / "_build" / "claims"
+
+
+def _own() -> Path | None:
+    """Where this run leaves its verdicts, if anywhere."""
+    named = os.environ.get("GLOWKIT_CLAIMS")
+    return Path(named) if named else None
 
 
 def record(
@@ -183,7 +191,7 @@ def record(
     second: Estimate | None = None,
     centres: Estimate | None = None,
 ) -> Entry:
-    """Keep what a chapter measured for a row in the ledger; returns the entry, verdict included.
+    """The verdict on a row from what a chapter measured; returns the entry, and keeps it where GLOWKIT_CLAIMS says.
 
     estimate: the number the row's `measure` asks for; ci: its interval, low then high; n: independent units behind
     it; control: what the number is read against, with its value; model: the bundled model's name, or "none"
@@ -210,9 +218,10 @@ def record(
             f"claims: {error}; want finite low <= estimate <= high, n >= 1, the row's readings"
         ) from None
     entry = Entry(**vars(entry) | {"verdict": decided(entry)})
-    path = folder() / f"{row.chapter}.{model}.json"
-    kept = [old for old in _read(path) if old.id != id] if path.exists() else []
-    _write(path, sorted([*kept, entry], key=lambda e: e.id))
+    if ledger := _own():
+        path = ledger / f"{row.chapter}.{model}.json"
+        kept = [old for old in _read(path) if old.id != id] if path.exists() else []
+        _write(path, sorted([*kept, entry], key=lambda e: e.id))
     return entry
 
 
@@ -261,8 +270,9 @@ def decided(entry: Entry) -> str:
 
 def forget(chapter: str, model: str) -> None:
     """Drop what an earlier run of a chapter left, so that a row it no longer measures does not linger."""
-    for name in (model, NO_MODEL):
-        (folder() / f"{chapter}.{Path(name).name}.json").unlink(missing_ok=True)
+    if ledger := _own():
+        for name in (model, NO_MODEL):
+            (ledger / f"{chapter}.{Path(name).name}.json").unlink(missing_ok=True)
 
 
 def load() -> list[Entry]:

@@ -24,8 +24,9 @@ from glowkit.errors import GlowkitError
 from glowkit.fields import Flag, Kind, OneOf, Real, Whole  # noqa: F401 (what chapters declare)
 from glowkit.study import open_study
 
-# The first line of the cell that papermill inserts.
+# The first line of the cell that papermill inserts, and what it adds there by itself under --inject-paths.
 INJECTED = "# Parameters"
+PATHS = {"PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def check(values: Mapping[str, Any], **declared: Kind) -> None:
     for a value of the wrong type or out of range.
     """
     for name in _injected(values):
-        if name not in declared:
+        if name not in {*declared, *PATHS}:
             near = get_close_matches(name, declared, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise GlowkitError(f"unknown parameter {name}{hint}: this chapter has {', '.join(declared) or 'none'}")

@@ -5,7 +5,8 @@ kernel.
 it, an attribute by alphas for instance. What is displayed depends on who is asking:
 
 - **A live front end** (JupyterLab, VS Code, Colab) gets ipywidgets; a callable draws each frame when it is
-  first shown.
+  first shown. The picture is no widget but output of the cell, replaced at each move: the last one stays in a saved
+  notebook.
 - **papermill and the book** get HTML: every frame is drawn once and embedded in the page, and a plain range
   input switches between them. It needs no kernel, no network and no server, and stands still without
   JavaScript.
@@ -28,6 +29,7 @@ from typing import Any
 import ipywidgets
 import numpy as np
 from IPython import get_ipython
+from IPython.display import HTML, display
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -103,20 +105,25 @@ class Control:
 
         @cache
         def encoded(choice: int, k: int) -> tuple[bytes, int]:
-            return _encode(frame_of(self.choices[choice], self.values[k]))
+            return encode(frame_of(self.choices[choice], self.values[k]))
 
         self.encoded = encoded
 
+    def _ipython_display_(self) -> None:
+        if not live():
+            raise NotImplementedError  # IPython then asks for what follows
+        controls, picture = self.widgets()
+        display(controls)
+        picture.display()
+
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        if live():
-            return self.widget()._repr_mimebundle_(**kwargs)
         return {
             "text/html": self.html(),
             "text/plain": f"<slider: {self.alt}, {self.label} {', '.join(self.names)}>",
         }
 
-    def widget(self) -> ipywidgets.VBox:
-        """The live control: ipywidgets bound to the kernel."""
+    def widgets(self) -> tuple[ipywidgets.HBox, Shown]:
+        """The live control, bound to the kernel, and the picture that follows it."""
         options = list(zip(self.names, range(len(self.names)), strict=True))
         slider = ipywidgets.SelectionSlider(
             options=options, value=self.start, description=self.label, layout={"width": "28em"}
@@ -125,17 +132,16 @@ class Control:
             options=list(zip(self.choices, range(len(self.choices)), strict=True)),
             description=self.choice_label,
         )
-        picture = ipywidgets.Image(format="webp")
+        picture = Shown()
 
         def show(_: object = None) -> None:
-            data, width = self.encoded(choice.value, slider.value)
-            picture.value, picture.layout.width = data, f"{width}px"
+            said = [self.alt, self.choices[choice.value], f"{self.label} {self.names[slider.value]}"]
+            picture.show(image(*self.encoded(choice.value, slider.value), alt="; ".join(filter(None, said))))
 
         slider.observe(show, "value")
         choice.observe(show, "value")
         show()
-        controls = [slider] if len(self.choices) == 1 else [choice, slider]
-        return ipywidgets.VBox([ipywidgets.HBox(controls), picture])
+        return ipywidgets.HBox([slider] if len(self.choices) == 1 else [choice, slider]), picture
 
     def html(self) -> str:
         """The page's control: all frames embedded, no kernel, no network."""
@@ -163,6 +169,30 @@ class Control:
         )
 
 
+class Shown:
+    """HTML in a cell's output that follows live controls: what it showed last is saved with the notebook."""
+
+    def __init__(self) -> None:
+        self.html = ""
+        self._handle = None
+
+    def show(self, html: str) -> None:
+        """Show this, at once if the cell has already displayed it."""
+        self.html = html
+        if self._handle is not None:
+            self._handle.update(HTML(html))
+
+    def display(self) -> None:
+        """Begin to be shown, in the output of the running cell."""
+        self._handle = display(HTML(self.html), display_id=True)
+
+
+def image(data: bytes, width: int, alt: str) -> str:
+    """An encoded picture as HTML."""
+    source = "data:image/webp;base64," + base64.b64encode(data).decode()
+    return f'<img src="{source}" alt="{escape(alt, quote=True)}" width="{width}">'
+
+
 def live() -> bool:
     """Whether someone sits in front of the kernel: the client of the running cell takes typed input."""
     kernel = getattr(get_ipython(), "kernel", None)
@@ -174,7 +204,7 @@ def _name(value: Any) -> str:
     return value if isinstance(value, str) else f"{value:g}".replace("-", "\u2212")
 
 
-def _encode(frame: Frame) -> tuple[bytes, int]:
+def encode(frame: Frame) -> tuple[bytes, int]:
     """A frame as WebP, and how wide to show it in CSS pixels."""
     buffer = io.BytesIO()
     if isinstance(frame, Figure):
