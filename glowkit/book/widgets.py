@@ -40,7 +40,8 @@ from glowkit.book.figures import to_pixels
 Frame = Tensor | Figure
 """One picture (3, H, W), a row of pictures (N, 3, H, W), or a plot."""
 
-_SCALE = 1.75  # CSS pixels for each image pixel, at most: 64-pixel faces are read at 112
+_SCALE = 2.75  # CSS pixels for each image pixel, at most: 64-pixel faces are read at 176
+_COLUMN = 720  # CSS pixels: the width of the text
 _GAP = 2  # white image pixels between the pictures of a row
 
 
@@ -145,11 +146,13 @@ class Control:
 
     def html(self) -> str:
         """The page's control: all frames embedded, no kernel, no network."""
-        sources, width = [], 0
+        sources = []
         for c in range(len(self.choices)):
             for k in range(len(self.values)):
-                data, width = self.encoded(c, k)
+                data, _ = self.encoded(c, k)
                 sources.append("data:image/webp;base64," + base64.b64encode(data).decode())
+        first, width = self.encoded(0, self.start)
+        shape = Image.open(io.BytesIO(first)).size
         name = "slider-" + hashlib.sha256("".join(sources).encode()).hexdigest()[:12]
         choice = ""
         if len(self.choices) > 1:
@@ -164,6 +167,7 @@ class Control:
             start=self.start,
             text=escape(self.names[self.start]),
             width=width,
+            height=round(width * shape[1] / shape[0]),
             source=sources[self.start],
             data=escaping.script({"names": self.names, "sources": sources}),
         )
@@ -218,7 +222,7 @@ def encode(frame: Frame) -> tuple[bytes, int]:
         gap = np.full((pixels.shape[1], _GAP, 3), 255, np.uint8)
         row = [part for picture in pixels for part in (picture, gap)][:-1]
         image = Image.fromarray(np.concatenate(row, axis=1))
-        width = round(min(_SCALE, max(1.0, 256 / pixels.shape[2])) * image.width)
+        width = min(_COLUMN, round(min(_SCALE, max(1.0, 256 / pixels.shape[2])) * image.width))
         image.save(buffer, "webp", quality=90, method=4)
     return buffer.getvalue(), width
 
@@ -231,16 +235,17 @@ _PAGE = Template("""\
 .glowkit-slider img { max-width: 100%; height: auto; background: #fff; border-radius: 3px }
 .glowkit-slider figcaption { display: flex; flex-wrap: wrap; gap: .5em 1.5em; margin-top: .5em;
   justify-content: center; align-items: center }
-.glowkit-slider label { display: flex; gap: .6em; align-items: center }
-.glowkit-slider input { width: min(16em, 55vw) }
+.glowkit-slider label, .glowkit-slider span { display: flex; gap: .6em; align-items: center }
+.glowkit-slider input { width: min(20em, 50vw); height: 2rem; margin: 0; cursor: pointer }
+.glowkit-slider select { min-height: 2rem }
 .glowkit-slider output { min-width: 3em; text-align: left; font-variant-numeric: tabular-nums }
 </style>
 <figure class="glowkit-slider" data-slider="$name">
-<img src="$source" alt="$alt" width="$width">
+<img src="$source" alt="$alt" width="$width" height="$height">
 <figcaption>$choice
-<label>$label
-<input type="range" min="0" max="$last" step="1" value="$start" aria-valuetext="$text">
-<output>$text</output></label>
+<span><label>$label
+<input type="range" min="0" max="$last" step="1" value="$start" aria-valuetext="$text"></label>
+<output aria-live="off">$text</output></span>
 </figcaption>
 <script type="application/json">$data</script>
 </figure>
@@ -258,6 +263,9 @@ for (const slider of document.querySelectorAll('[data-slider="$name"]:not([data-
   };
   range.addEventListener("input", show);
   if (choice) choice.addEventListener("change", show);
+  // Where frames are files: all are at hand before the slider moves.
+  const fetchAll = () => sources.forEach((source) => { new Image().src = source; });
+  for (const event of ["pointerenter", "focusin"]) slider.addEventListener(event, fetchAll, {once: true});
   show();  // browsers restore a form's last state on reload
 }
 </script>
