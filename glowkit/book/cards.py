@@ -76,7 +76,7 @@ def lines(entries: Iterable[Entry], width: int = 100) -> str:
     for id, found in rows.items():
         claim = textwrap.wrap(formulas.plain(claims.rows()[id].claim), width - 12)
         head = [f"{id:<12}{claim[0]}", *(f"{'':12}{line}" for line in claim[1:])]
-        told = [f"    {_model(e):<{names}}  {e.verdict:<{words}}  {_brief(e)}".rstrip() for e in found]
+        told = [f"  {_model(e):<{names}}  {e.verdict:<{words}}  {_brief(e)}".rstrip() for e in found]
         paragraphs.append("\n".join([*head, *told]))
     return "\n\n".join(paragraphs)
 
