@@ -145,6 +145,20 @@ def half_space_draws(dim: int, n: int, seed: int = 0, brute: bool = False) -> Ha
     return HalfSpace(intervals.mean(heights), float(total.norm()) / n, heights)
 
 
+def turned_draws(dim: int, n: int, seed: int = 0) -> np.ndarray:
+    """(n, 2): n draws of a standard normal in R^dim, each turned about one axis until it lies in the page.
+
+    First the coordinate along the axis, which is N(0, 1); second the norm of the dim - 1 others, which is chi, above or
+    below the axis with equal chance. Turning keeps both, and so the norm of the whole point, exactly; distances
+    between points are not kept. In the plane, dim = 2, nothing needs turning: the draws are the points. dim from 2 on.
+    """
+    if dim < 2:
+        raise GlowkitError(f"turned_draws: dim = {dim}; a page needs at least 2")
+    rng = np.random.default_rng(seed)
+    rest = norm_law(dim - 1).rvs(n, random_state=rng) * rng.choice((-1, 1), n)
+    return np.stack([rng.standard_normal(n), rest], axis=1)
+
+
 def longest_direction(share) -> np.ndarray:
     """The longest difference of class means that a standard Gaussian has room for: phi(t) / (p (1 - p)).
 

@@ -112,6 +112,24 @@ def test_half_space_brute_force_is_the_conditional_mean():
     assert np.linalg.norm(kept.mean(axis=0)) == pytest.approx(ours.norm, abs=0.01)
 
 
+@pytest.mark.parametrize("dim", [2, 3, 50])
+def test_turned_draws_keep_height_and_norm(dim):
+    """Against draws with all their coordinates, turned by hand about a direction of their own."""
+    rng = np.random.default_rng(1)
+    x, axis = rng.standard_normal((4000, dim)), rng.standard_normal(dim)
+    axis /= np.linalg.norm(axis)
+    rest = np.linalg.norm(x - np.outer(x @ axis, axis), axis=1)
+    turned = t.turned_draws(dim, 4000)
+    assert stats.ks_2samp(turned[:, 0], x @ axis).pvalue > 1e-3
+    assert stats.ks_2samp(np.abs(turned[:, 1]), rest).pvalue > 1e-3
+    assert stats.kstest(np.linalg.norm(turned, axis=1), stats.chi(dim).cdf).pvalue > 1e-3
+    assert stats.binomtest(int((turned[:, 1] > 0).sum()), 4000).pvalue > 1e-3
+    if dim == 2:
+        assert stats.kstest(turned[:, 1], "norm").pvalue > 1e-3
+    with pytest.raises(GlowkitError, match="at least 2"):
+        t.turned_draws(1, 10)
+
+
 # --- measure and volume, norms, counts
 
 

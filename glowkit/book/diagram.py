@@ -1,8 +1,8 @@
-"""Figure 2 drawn from a model itself: shapes, parameters and operations are read off its modules.
+"""Drawings that are computed: figure 2 read off a model's modules, the thin shell off its laws.
 
-Nothing here is typed in. Shapes come from running the levels on shapes alone (the meta device computes
+Nothing here is typed in. Of figure 2, shapes come from running the levels on shapes alone (the meta device computes
 nothing), operations from torch's counter while they run, and `composition` compares what a model does with
-what is drawn.
+what is drawn. Of the shell, every length and share is that of the exact law, to scale.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ import math
 from typing import NamedTuple
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import Annulus, ConnectionPatch, FancyArrow, FancyBboxPatch, Rectangle
+from scipy import stats
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from glowkit import theory
 from glowkit.book.figures import COLOURS
 from glowkit.flow import Glow
+from glowkit.gaussianity import norm_law
 from glowkit.kernels import FoldedSteps
 from glowkit.layers import Step, squeeze
 
@@ -229,4 +233,132 @@ def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float]) -> 
             "shrinkB": 0,
             "mutation_scale": 9,
         },
+    )
+
+
+# -------------------------------------------------------------------------------------------- the thin shell
+
+STEP = 2 * theory.HALF_SPACE_MEAN  # the arrow: from the mean of one half to that of the other
+_NEAR = 0.1  # of the radius, to either side of the plane
+_WINDOW = 4.0, 3.0  # what the magnifying glass shows: this far to either side, above and below
+_STAYS, _CROSSES, _THERE = COLOURS["blue"], COLOURS["vermillion"], "#b4b4b4"
+
+
+def draw_shell(dim: int, n: int = 1500, seed: int = 0) -> Figure:
+    """The standard normal of R^dim, cut in two by a plane, and the arrow between the means of its halves.
+
+    Left the whole, right its top under a magnifying glass, both to scale: n `theory.turned_draws`, the shells that
+    hold half, 90% and 99% of all points, and above and beside the glass the laws of the two coordinates that it
+    shows. Points are coloured by what the arrow does to them. dim from 2 on.
+    """
+    radius, points = math.sqrt(dim), theory.turned_draws(dim, n, seed)
+    figure = plt.figure(figsize=(7.2, 3.9), layout="none")
+    whole = figure.add_axes((0.0, 0.08, 0.455, 0.84), aspect="equal")
+    glass = figure.add_axes((0.52, 0.13, 0.40, 0.5538))  # 8 by 6 units of length, as wide as high
+    above = figure.add_axes((0.52, 0.70, 0.40, 0.17), sharex=glass)
+    beside = figure.add_axes((0.93, 0.13, 0.06, 0.5538), sharey=glass)
+    wide, high = _WINDOW
+    edge = max(1.13 * norm_law(dim).ppf(0.999), radius + high + 0.2)
+    whole.set(xlim=(-edge, edge), ylim=(-edge, edge))
+    glass.set(xlim=(-wide, wide), ylim=(radius - high, radius + high))
+    for axis, size in ((whole, 1.5), (glass, 5)):
+        _draw_scene(axis, points, dim, size)
+    _draw_whole(whole, dim, edge)
+    _draw_glass(glass, radius)
+    _draw_laws(above, beside, dim)
+    for side, corner in ((-1, (0, 0)), (1, (0, 1))):
+        seen = wide, radius + side * high
+        figure.add_artist(
+            ConnectionPatch(seen, corner, whole.transData, glass.transAxes, color="#999999", linewidth=0.6, zorder=0)
+        )
+    figure.canvas.draw()  # fixes how large a unit of length is in each panel
+    drawn = [axis.transData.get_matrix()[0, 0] for axis in (whole, glass)]
+    figure.text(0.2275, 0.955, f"{dim:,} dimensions", ha="center", fontsize=11)
+    figure.text(0.72, 0.955, f"the top of it, enlarged × {drawn[1] / drawn[0]:.1f}", ha="center", fontsize=10)
+    plt.close(figure)
+    return figure
+
+
+def _draw_scene(axis: Axes, points: np.ndarray, dim: int, size: float) -> None:
+    """What both panels show: the shells, the plane, and the points by what becomes of them."""
+    law = norm_law(dim)
+    for held in (0.99, 0.9, 0.5):
+        inner, outer = law.ppf([(1 - held) / 2, (1 + held) / 2])
+        axis.add_patch(Annulus((0, 0), outer, outer - inner, facecolor=COLOURS["sky"], alpha=0.16, linewidth=0))
+    axis.add_patch(plt.Circle((0, 0), math.sqrt(dim), fill=False, edgecolor=COLOURS["blue"], linewidth=0.6))
+    height = points[:, 0]
+    for which, colour in (
+        (height >= 0, _THERE),
+        ((-STEP < height) & (height < 0), _CROSSES),
+        (height <= -STEP, _STAYS),
+    ):
+        axis.plot(*points[which].T, "o", color=colour, markersize=math.sqrt(size), markeredgewidth=0, alpha=0.75)
+    axis.axvline(0, color="black", linewidth=1)
+    axis.grid(False)
+
+
+def _draw_whole(axis: Axes, dim: int, edge: float) -> None:
+    """The left panel: the band near the plane, the arrow between the two means, and where the glass is held."""
+    radius, (wide, high) = math.sqrt(dim), _WINDOW
+    axis.axvspan(-_NEAR * radius, _NEAR * radius, color="#e9e9e9", zorder=0)
+    _arrow_to_scale(axis, (-STEP / 2, 0))
+    axis.add_patch(
+        Rectangle((-wide, radius - high), 2 * wide, 2 * high, fill=False, edgecolor="#999999", linewidth=0.6)
+    )
+    near, half = 2 * stats.norm.cdf(_NEAR * radius) - 1, norm_law(dim).ppf([0.25, 0.75])
+    said = f"radius {radius:.1f}; half of all points in a shell {half[1] - half[0]:.2f} thick\n"
+    axis.text(
+        0.5, 0, f"{said}{near:.0%} of all in the grey band", transform=axis.transAxes, ha="center", va="top", fontsize=8
+    )
+    axis.axis("off")
+
+
+def _draw_glass(axis: Axes, radius: float) -> None:
+    """The right panel: three points that the arrow is added to."""
+    for height, lift in ((-0.7, 0.55), (-1.35, -0.1), (-2.6, -0.75)):
+        _arrow_to_scale(axis, (height, radius + lift))
+        axis.plot(height, radius + lift, "o", color="black", markersize=4, zorder=4)
+    for x, text in ((-3.85, f"the arrow:\n{STEP:.3f} long"), (0.15, "the plane")):
+        axis.text(
+            x,
+            radius - 2.85,
+            text,
+            va="bottom",
+            fontsize=8,
+            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1},
+        )
+    axis.set(xlabel="height over the plane", ylabel="norm of the rest")
+
+
+def _draw_laws(above: Axes, beside: Axes, dim: int) -> None:
+    """The laws of the two coordinates of the right panel, and the share of its left half that crosses."""
+    t = np.linspace(-_WINDOW[0], _WINDOW[0], 801)
+    density = stats.norm.pdf(t)
+    for which, colour in ((t >= 0, _THERE), ((-STEP <= t) & (t <= 0), _CROSSES), (t <= -STEP, _STAYS)):
+        above.fill_between(t[which], density[which], color=colour, alpha=0.75, linewidth=0)
+    share = theory.crossing_probability(STEP)
+    above.text(-3.9, 0.3, f"{share:.1%} of the\nleft half cross", color=_CROSSES, fontsize=8, va="center")
+    above.text(-3.9, 0.1, f"{1 - share:.1%} stay", color=_STAYS, fontsize=8, va="center")
+    rest = np.linspace(*beside.get_ylim(), 601)
+    # Below the axis lie the points that were turned downwards, as many.
+    beside.fill_betweenx(rest, norm_law(dim - 1).pdf(np.abs(rest)), color=COLOURS["sky"], alpha=0.5, linewidth=0)
+    for axis in (above, beside):
+        axis.axis("off")
+
+
+def _arrow_to_scale(axis: Axes, start: tuple[float, float]) -> None:
+    """The arrow in the units of the points, its head included: in a large picture it is hardly there."""
+    axis.add_patch(
+        FancyArrow(
+            *start,
+            STEP,
+            0,
+            width=0.05,
+            head_width=0.26,
+            head_length=0.34,
+            length_includes_head=True,
+            color="black",
+            linewidth=0,
+            zorder=4,
+        )
     )

@@ -1,10 +1,15 @@
-"""Figure 2's numbers against torch's own and a count by hand; its wiring against models wired otherwise."""
+"""Figure 2's numbers against torch's own and a count by hand; its wiring against models wired otherwise; the thin
+shell against scipy's laws."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.patches import Annulus, FancyArrow
+from matplotlib.text import Text
+from scipy import stats
 
 from glowkit import layers
 from glowkit.book import diagram
@@ -91,5 +96,50 @@ def test_the_picture_shows_the_counts(coupling):
     page = figure.bbox
     for axis in figure.axes:
         for text in axis.texts:
+            box = text.get_window_extent()
+            assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+
+
+# --- the thin shell
+
+
+@pytest.mark.parametrize("dim", [2, 8, 3072, 196_608])
+def test_the_shell_is_drawn_to_scale(dim):
+    figure = diagram.draw_shell(dim, n=4000)
+    assert not plt.get_fignums()
+    whole, glass = figure.axes[:2]
+    step = 2 * np.sqrt(2 / np.pi)
+    for axis in (whole, glass):
+        radii = sorted(p.radii[0] for p in axis.patches if isinstance(p, Annulus))
+        assert np.allclose(radii, stats.chi(dim).ppf([0.75, 0.95, 0.995]))
+        widths = sorted(p.width for p in axis.patches if isinstance(p, Annulus))
+        assert np.allclose(widths, [np.ptp(stats.chi(dim).interval(held)) for held in (0.5, 0.9, 0.99)])
+        arrows = [p.get_path().vertices for p in axis.patches if isinstance(p, FancyArrow)]
+        assert [np.ptp(corners[:, 0]) for corners in arrows] == pytest.approx([step] * len(arrows))
+        across, _, _, up = axis.transData.get_matrix()[:2, :2].ravel()
+        assert across == pytest.approx(up, rel=1e-3)  # a circle is round
+    # the three colours, by the number of points in each: what is there already, what crosses, what stays
+    there, crosses, stays = (line.get_xdata() for line in glass.lines[:3])
+    assert len(there) + len(crosses) + len(stays) == 4000
+    assert stays.max() <= -step < crosses.min() and crosses.max() < 0 <= there.min()
+    share = stats.norm.cdf(step) - stats.norm.cdf(-step)
+    assert stats.binomtest(len(crosses), len(crosses) + len(stays), share).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("dim", [2, 768, 196_608])
+def test_what_is_written_on_the_shell_is_the_law(dim):
+    figure = diagram.draw_shell(dim)
+    said = "\n".join(text.get_text() for text in figure.findobj(Text))
+    share = 2 * stats.norm.cdf(2 * np.sqrt(2 / np.pi)) - 1
+    assert f"{share:.1%} of the" in said and f"{1 - share:.1%} stay" in said
+    assert (
+        f"radius {np.sqrt(dim):.1f}; half of all points in a shell {np.ptp(stats.chi(dim).interval(0.5)):.2f}" in said
+    )
+    near = stats.chi2(1).cdf(0.01 * dim)  # within a tenth of the radius of the plane
+    assert f"{near:.0%} of all in the grey band" in said
+    figure.canvas.draw()
+    page = figure.bbox
+    for text in figure.findobj(Text):
+        if text.get_text() and text.get_visible():
             box = text.get_window_extent()
             assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
