@@ -1,8 +1,8 @@
 """Sphinx extension: what the theme and its companions leave undone on a page, mended in one place.
 
-Live code through Thebe, which no page here offers, is not prepared; a header cell without text is no header; the name of
-a control is the text that it shows; an interval stays on one line. What only a browser knows, such as whether a table
-is wider than its column, is left to _static/pages.js.
+Live code through Thebe, which no page here offers, is not prepared; a header cell without text is no header; the name
+of a control is the text that it shows; an interval stays on one line. What only a browser knows, such as whether a
+table is wider than its column, is left to _static/pages.js.
 """
 
 from __future__ import annotations

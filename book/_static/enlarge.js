@@ -8,7 +8,6 @@ addEventListener("DOMContentLoaded", () => {
   close.textContent = "×";
   close.setAttribute("aria-label", "Close");
   const large = new Image();
-  dialog.append(close, large);
   dialog.addEventListener("click", () => dialog.close());
   document.body.append(dialog);
 
@@ -27,6 +26,7 @@ addEventListener("DOMContentLoaded", () => {
       large.alt = picture.alt;
       // Never smaller than it is: a phone shows a part, and the rest is a swipe away.
       large.width = Math.round(width * Math.max(1, Math.min(fit, 2)));
+      dialog.replaceChildren(close, large);
       dialog.showModal();
     });
   }

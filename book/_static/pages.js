@@ -22,6 +22,11 @@ function watchWideParts() {
   }
 }
 
+// The theme calls its search field "Search", which reads "Search Ctrl+K": what is read is its name.
+addEventListener("DOMContentLoaded", () => {
+  for (const field of document.querySelectorAll(".search-button-field")) field.removeAttribute("aria-label");
+});
+
 addEventListener("load", () => {
   const formulas = window.MathJax?.startup?.promise ?? Promise.resolve();
   formulas.then(watchWideParts);

@@ -38,11 +38,12 @@ from glowkit import escaping
 from glowkit.book.figures import to_pixels
 
 Frame = Tensor | Figure
-"""One picture (3, H, W), a row of pictures (N, 3, H, W), or a plot."""
+"""One picture (3, H, W), several (N, 3, H, W), or a plot."""
 
 _SCALE = 2.75  # CSS pixels for each image pixel, at most: 64-pixel faces are read at 176
 _COLUMN = 720  # CSS pixels: the width of the text
-_GAP = 2  # white image pixels between the pictures of a row
+_ABREAST = 4  # pictures side by side, at most: more make several rows, and none gets small
+_GAP = 2  # white image pixels between pictures
 
 
 def control(
@@ -219,12 +220,21 @@ def encode(frame: Frame) -> tuple[bytes, int]:
         image.save(buffer, "webp", lossless=True)
     else:
         pixels = to_pixels(frame if frame.ndim == 4 else frame[None])
-        gap = np.full((pixels.shape[1], _GAP, 3), 255, np.uint8)
-        row = [part for picture in pixels for part in (picture, gap)][:-1]
-        image = Image.fromarray(np.concatenate(row, axis=1))
+        image = _side_by_side(pixels)
         width = min(_COLUMN, round(min(_SCALE, max(1.0, 256 / pixels.shape[2])) * image.width))
         image.save(buffer, "webp", quality=90, method=4)
     return buffer.getvalue(), width
+
+
+def _side_by_side(pixels: np.ndarray) -> Image.Image:
+    """Pictures (N, H, W, 3) in as few rows as hold them, all of the same length but perhaps the last."""
+    n, height, width, _ = pixels.shape
+    rows = -(-n // _ABREAST)
+    columns = -(-n // rows)
+    whole = Image.new("RGB", (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP), "white")
+    for k, picture in enumerate(pixels):
+        whole.paste(Image.fromarray(picture), (k % columns * (width + _GAP), k // columns * (height + _GAP)))
+    return whole
 
 
 # Colours and fonts come from the page, so the control reads in light and dark; the picture keeps its white
@@ -235,7 +245,8 @@ _PAGE = Template("""\
 .glowkit-slider img { max-width: 100%; height: auto; background: #fff; border-radius: 3px }
 .glowkit-slider figcaption { display: flex; flex-wrap: wrap; gap: .5em 1.5em; margin-top: .5em;
   justify-content: center; align-items: center }
-.glowkit-slider label, .glowkit-slider span { display: flex; gap: .6em; align-items: center }
+.glowkit-slider label, .glowkit-slider span { display: flex; flex-wrap: wrap; gap: 0 .6em; align-items: center;
+  justify-content: center }
 .glowkit-slider input { width: min(20em, 50vw); height: 2rem; margin: 0; cursor: pointer }
 .glowkit-slider select { min-height: 2rem }
 .glowkit-slider output { min-width: 3em; text-align: left; font-variant-numeric: tabular-nums }

@@ -33,7 +33,11 @@ def plain(name):
 def colour(source):
     """The name of the colour of an embedded frame."""
     data = base64.b64decode(source.split(",")[1]) if isinstance(source, str) else source
-    pixel = Image.open(io.BytesIO(data)).convert("RGB").getpixel((8, 8))
+    return colour_at(Image.open(io.BytesIO(data)).convert("RGB"), (8, 8))
+
+
+def colour_at(image, place):
+    pixel = image.getpixel(place)
     return min(COLOURS, key=lambda name: sum(abs(255 * a - b) for a, b in zip(COLOURS[name], pixel, strict=True)))
 
 
@@ -99,6 +103,18 @@ def test_a_row_of_pictures_and_a_plot_are_frames_too():
     sources = json.loads(re.search(r'json">(.*?)</script>', html, re.S)[1])["sources"]
     sizes = [Image.open(io.BytesIO(base64.b64decode(s.split(",")[1]))).size for s in sources]
     assert sizes[0] == (16 + 2 + 16, 16) and sizes[1][0] == 2 * sizes[1][1]
+
+
+def test_more_than_four_pictures_make_rows_of_the_same_length():
+    six = torch.stack([plain(name) for name in ("red", "green", "blue", "green", "blue", "red")])
+    html = control([six], [0], "x").html()
+    source = json.loads(re.search(r'json">(.*?)</script>', html, re.S)[1])["sources"][0]
+    image = Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))).convert("RGB")
+    assert image.size == (3 * 16 + 2 * 2, 2 * 16 + 2)
+    shown = [colour_at(image, (x, y)) for y in (8, 26) for x in (8, 26, 44)]
+    assert shown == ["red", "green", "blue", "green", "blue", "red"]
+    width, height = (int(re.search(rf'<img[^>]* {side}="(\d+)"', html)[1]) for side in ("width", "height"))
+    assert width / height == pytest.approx(image.width / image.height, rel=0.01)
 
 
 def test_the_live_control_draws_a_frame_only_when_it_is_shown():
