@@ -1,5 +1,6 @@
 # make book   builds the book into _build/html
 # make lab    opens JupyterLab on copies of the chapters, in _build/lab, to run and to play with
+# make pdf    prints the book, which it builds as one page, to _build/book.pdf; needs Chromium or Chrome
 # make test   checks the style and runs the tests
 # make gpu    asks a CUDA card whether it is exact and how fast, then trains TRAIN, all within MINUTES; results in OUT
 # make campaign   200 killed commands, 2,000 damaged files of each kind, which takes hours (N=200 for fewer files), and
@@ -11,10 +12,11 @@ N ?= 2000
 MINUTES ?= 14
 TRAIN ?= configs/faces256.toml
 OUT ?= runs/card
+CHROMIUM ?= $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name))))
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: book lab test gpu campaign clean
+.PHONY: book pdf lab test gpu campaign clean
 
 book: $(READY)
 	$(BIN)/jupyter-book build -W -n --keep-going book/
@@ -22,6 +24,13 @@ book: $(READY)
 lab: $(READY)
 	$(BIN)/python book/lab.py
 	JUPYTER_CONFIG_PATH=$(CURDIR)/book/jupyter $(BIN)/jupyter lab --ServerApp.root_dir=_build/lab $(LAB)
+
+pdf: $(READY)
+	@test -n "$(CHROMIUM)" || { echo "make pdf needs Chromium or Chrome: install one, or make pdf CHROMIUM=PATH" >&2; exit 1; }
+	$(BIN)/jupyter-book build -n --keep-going --builder singlehtml book/
+	$(CHROMIUM) --headless --no-sandbox --disable-gpu --virtual-time-budget=60000 --no-pdf-header-footer \
+	  --print-to-pdf=$(CURDIR)/_build/book.pdf "file://$(CURDIR)/_build/singlehtml/index.html"
+	@test -s _build/book.pdf
 
 test: $(READY)
 	$(BIN)/ruff check

@@ -205,7 +205,8 @@ html[data-theme="dark"] .glowkit-argument { --arrow: #56b4e9; --true: #2fd3a3 }
 .glowkit-argument img { display: block; width: 7.4rem; height: 7.4rem; border-radius: .4rem; margin: 0 auto .25rem }
 .glowkit-argument svg { width: 100%; max-width: 21rem; font-size: 13px }
 .glowkit-argument svg text { fill: currentColor }
-.glowkit-argument .math { font-style: italic; font-family: MJXZERO, "Times New Roman", serif; font-size: 1.15em }
+.glowkit-argument .math { font-style: italic; font-family: MJXZERO, "Times New Roman", serif; font-size: 1.15em;
+  line-height: 1 }
 .glowkit-argument .go { font-size: 1.9rem; line-height: 1; display: block; color: var(--arrow) }
 .glowkit-argument .again { align-self: stretch; width: 100%; position: relative; padding-left: 4.4rem }
 .glowkit-argument .again span { display: block; position: absolute; bottom: calc(50% + .4rem); right: .6rem;
@@ -230,7 +231,7 @@ html[data-theme="dark"] .glowkit-argument { --arrow: #56b4e9; --true: #2fd3a3 }
 .glowkit-argument .tip { fill: var(--arrow) }
 .glowkit-argument .face { fill: currentColor }
 .glowkit-argument .truth { fill: none; stroke: var(--true); stroke-width: 2.5 }
-.glowkit-argument figcaption { margin-top: .8em }
+.glowkit-argument figcaption { margin-top: .8em; text-align: left; font-size: .92em }
 @media (max-width: 640px) {
   .glowkit-argument .steps { grid-template-columns: 1fr 1fr 1fr;
     grid-template-areas: "face encode ." "shell shell shell" ". decode edited" "truth minus error" }
