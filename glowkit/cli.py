@@ -51,6 +51,7 @@ def app() -> None:
 
 
 MAX_PICTURE = 2**25  # pixels of a picture that is written
+STILL = (".png", ".jpg", ".jpeg", ".webp")
 
 MODEL = click.argument("model")  # everywhere a bundled name (faces64) or a folder; also an option of `edit`
 DATA = click.option("--data", help="faces64 or the path of a CelebA tree, instead of what the model was trained on.")
@@ -361,10 +362,12 @@ def sample(model: str, out: Path, n: int, temperature: float, seed: int, device:
 
 
 @app.command()
-@click.argument("image", type=Path)
-@click.option("--attribute", "-a", required=True, help="What to add: Smiling, say. An unknown one lists them all.")
-@click.option("--alpha", default=1.0, help="How much of it: 1 is the mean difference; negative takes it away.")
-@click.option("--out", "-o", type=Path, required=True, help="The picture to write: strip.png, say.")
+@click.argument("image", type=Path, required=False)
+@click.option("--demo", is_flag=True, help="Take a face of nobody instead of IMAGE.")
+@click.option("--attribute", "-a", required=True, help="What to add: Smiling, say. An unknown one lists all.")
+@click.option("--alpha", default=1.0, help="How much: 1 is the mean difference; negative takes away.")
+@click.option("--out", "-o", type=Path, required=True, help="strip.png, .jpg or .webp; smile.gif moves.")
+@click.option("--animate", is_flag=True, help="A .webp that moves, there and back, as a .gif does.")
 @click.option("--model", default="faces64", help="A bundled model or the folder of one, with its study.")
 @click.option(
     "--direction",
@@ -377,37 +380,55 @@ def sample(model: str, out: Path, n: int, temperature: float, seed: int, device:
     nargs=4,
     type=float,
     metavar="X1 Y1 X2 Y2",
-    help="Middles of the left and right eye in IMAGE, in pixels; without, IMAGE has to be an aligned face.",
+    help="Middles of the eyes in IMAGE, in pixels, the left in the picture first.",
 )
 @DEVICE
 def edit(
-    image: Path,
+    image: Path | None,
+    demo: bool,
     attribute: str,
     alpha: float,
     out: Path,
+    animate: bool,
     model: str,
     direction: str,
     eyes: tuple[float, ...] | None,
     device: str | None,
 ) -> None:
-    """Add an attribute to the face in IMAGE: a strip of five steps from its reconstruction to ALPHA."""
-    _check_picture(out)
+    """Add an attribute to the face in IMAGE, in five steps.
+
+    Without --eyes they are looked for, where OpenCV is installed (pip install 'glowkit[eyes]'); else IMAGE is taken
+    for an aligned face. What looks wrong is said and the picture written all the same, for you may mean it: no eyes
+    found, eyes the wrong way round, latents unlike those of faces. Refused is what has no meaning, such as eyes that
+    coincide or an attribute that the model does not know.
+    """
+    animate = animate or out.suffix.lower() == ".gif"
+    _check_picture(out, (".gif", ".webp") if animate else STILL)
+    if (image is None) != demo:
+        raise GlowkitError("edit: give either an IMAGE or --demo")
+    if demo and eyes:
+        raise GlowkitError("edit: --eyes are those of an IMAGE; --demo needs none")
     if not abs(alpha) < float("inf"):
         raise GlowkitError(f"--alpha {alpha}: give a finite number, such as 1")
-    import torch
+    from glowkit import celeba, checkpoint, devices, editing, strips
+    from glowkit.book.words import words
 
-    from glowkit import celeba, checkpoint, controlled, devices
-    from glowkit.study import open_study
-
-    face = celeba.File(str(image)).upright()
-    left, right = (eyes[:2], eyes[2:]) if eyes else celeba.frame_eyes(face.size)
-    glow = checkpoint.load(model, devices.choose(device))
-    line = torch.from_numpy(controlled.direction(direction, open_study(model), attribute, glow.level_slices))
-    x = celeba.crop(face, left, right, glow.config.image_size)
-    # Noise as in training: at bin centres an edit does less.
-    z = glow.encode(x[None], noise=torch.Generator().manual_seed(0)).cpu()
-    shares = torch.tensor([0, 0.25, 0.5, 0.75, 1])[:, None]
-    _write_picture(out, glow.decode(z + alpha * shares * line), columns=len(shares))
+    face = celeba.File(str(image)).upright() if image else None
+    flow = checkpoint.load(model, devices.choose(device))
+    alphas = strips.there_and_back(alpha) if animate else [alpha * share for share in (0, 0.25, 0.5, 0.75, 1)]
+    made = editing.edit(model, flow, attribute, alphas, face, eyes, direction)
+    if animate:
+        strips.save(out, strips.frames(made.pictures, alphas, words(attribute)))
+    else:
+        labels = ["reconstruction", *map(strips.said, alphas[1:])]
+        notes = [""] * len(alphas) if made.seen is None else [f"judge: {p:.0%}" for p in made.seen]
+        title = f"{words(attribute)}   {Path(model).name}, {direction} direction"
+        strips.save(out, strips.strip(made.original, made.pictures, labels, notes, title))
+    click.echo(f"{attribute} by {alpha:g}, {direction} direction of {model}: {out}")
+    for line in made.said:
+        click.echo(line)
+    for line in made.warnings:
+        click.echo(f"glowkit: {line}", err=True)
 
 
 @app.command()
@@ -452,10 +473,11 @@ def _positive(option: str, n: int) -> int:
     return n
 
 
-def _check_picture(path: Path) -> None:
+def _check_picture(path: Path, suffixes: tuple[str, ...] = STILL) -> None:
     """Refuse a picture that could not be written before any work is done."""
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise GlowkitError(f"{path}: name a picture ending in .png, .jpg or .webp")
+    if path.suffix.lower() not in suffixes:
+        known = " or ".join(suffixes) if suffixes is not STILL else ".png, .jpg or .webp"
+        raise GlowkitError(f"{path}: name a picture ending in {known}")
     _check_folder(path)
 
 

@@ -112,6 +112,10 @@ def test_help_lists_the_commands_without_loading_torch():
         (["sample", "faces64", "-o", "grid.png", "--n", "0"], 1, "--n 0"),
         (["sample", "faces64", "-o", "grid.png", "--temperature", "-1"], 1, "--temperature -1"),
         (["edit", "x.png", "-a", "Smiling", "--alpha", "nan", "-o", "y.png"], 1, "--alpha nan"),
+        (["edit", "-a", "Smiling", "-o", "y.png"], 1, "either an IMAGE or --demo"),
+        (["edit", "x.png", "--demo", "-a", "Smiling", "-o", "y.png"], 1, "either an IMAGE or --demo"),
+        (["edit", "--demo", "-a", "Smiling", "-o", "y.png", "--eyes", "1", "2", "3", "4"], 1, "--demo needs none"),
+        (["edit", "--demo", "-a", "Smiling", "-o", "y.png", "--animate"], 1, "y.png: name a picture ending in .gif"),
         (["check", "nowhere"], 1, "nowhere: no model there"),
         (["celeba", "check", "nowhere"], 1, "nowhere: no such file or folder"),
     ],
@@ -208,30 +212,62 @@ def test_sample_draws_what_the_model_does(run, tmp_path, model):
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_edit_is_a_strip_from_the_reconstruction_to_alpha(run, tmp_path, model):
+def tiles(strip: Path) -> list[np.ndarray]:
+    """The pictures of a strip, the original first, int (192, 192, 3)."""
+    sheet = np.asarray(Image.open(strip)).astype(int)
+    return [sheet[48:240, left : left + 192] for left in (14, *range(230, 1231, 200))][: (sheet.shape[1] - 28) // 198]
+
+
+def enlarged(x: torch.Tensor) -> np.ndarray:
+    """(3, S, S) uint8 or float -> (192, 192, 3), as Pillow enlarges."""
+    x = x if x.dtype == torch.uint8 else (x.clamp(0, 1) * 255).round().byte()
+    return np.asarray(Image.fromarray(x.permute(1, 2, 0).numpy()).resize((192, 192), Image.Resampling.BICUBIC), int)
+
+
+def test_edit_is_a_strip_from_the_original_and_its_reconstruction_to_alpha(run, tmp_path, model):
     image, out = tmp_path / "face.png", tmp_path / "strip.png"
     pixels = faces.render(faces.factors([7]), 32)[0]
     Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(image)
-    status, _, err = run("edit", image, "-a", "Smiling", "--alpha", "-0.5", "-o", out, "--model", model)
+    status, said, err = run("edit", image, "-a", "Smiling", "--alpha", "-0.5", "-o", out, "--model", model)
     assert status == 0, err
-    strip = np.asarray(Image.open(out)).astype(int)
-    assert strip.shape == (32, 5 * 32, 3)
+    assert said.startswith(f"Smiling by -0.5, mean direction of {model}: {out}\n")
+    strip = tiles(out)
+    assert len(strip) == 6 and np.array_equal(strip[0], enlarged(pixels))
     glow = glowkit.load(model)
-    # The face itself, each pixel somewhere in its bin of the model's bits.
-    middle = (glow.quantise(pixels[None])[0] * 255).permute(1, 2, 0).numpy()
-    assert np.abs(strip[:, :32] - middle).max() <= 255 / 2 ** (glow.config.bits + 1) + 1
     z = glow.encode(pixels[None], torch.Generator().manual_seed(0))
-    z -= 0.5 * torch.from_numpy(glowkit.open_study(model).direction("Smiling"))
-    assert np.abs(strip[:, 128:] - (glow.decode(z)[0].clamp(0, 1) * 255).permute(1, 2, 0).numpy()).max() <= 1
-    # The same face somewhere in a larger picture, with its eyes pointed out.
+    line = torch.from_numpy(glowkit.open_study(model).direction("Smiling"))
+    for tile, alpha in zip(strip[1:], (0, -0.125, -0.25, -0.375, -0.5), strict=True):
+        assert np.abs(tile - enlarged(glow.decode(z + alpha * line)[0])).max() <= 3
+    # The same face somewhere in a larger picture, with its eyes pointed out, the right way round or not.
     wide = Image.new("RGB", (100, 80))
     wide.paste(Image.open(image), (40, 30))
     wide.save(tmp_path / "wide.png")
     eyes = (32 * np.array(celeba.EYES) - 0.5 + [40, 30]).ravel()
-    again = tmp_path / "again.png"
-    arguments = ["-a", "Smiling", "--alpha", "-0.5", "-o", again, "--model", model, "--eyes", *eyes]
-    assert run("edit", tmp_path / "wide.png", *arguments)[0] == 0
-    assert (np.asarray(Image.open(again)) == strip).all()
+    for order in (eyes, np.roll(eyes, 2)):
+        again = tmp_path / "again.png"
+        arguments = ["-a", "Smiling", "--alpha", "-0.5", "-o", again, "--model", model, "--eyes", *order]
+        status, _, err = run("edit", tmp_path / "wide.png", *arguments)
+        assert status == 0 and ("the other way round" in err) == (order is not eyes)
+        assert all(np.array_equal(a, b) for a, b in zip(tiles(again), strip, strict=True))
+
+
+def test_edit_moves_there_and_back(run, tmp_path, model):
+    for name, options in (("smile.gif", []), ("smile.webp", ["--animate"])):
+        status, _, err = run("edit", "--demo", "-a", "Smiling", "-o", tmp_path / name, "--model", model, *options)
+        assert status == 0, err
+        with Image.open(tmp_path / name) as moving:
+            assert (moving.n_frames, moving.info["loop"], moving.size) == (24, 0, (256, 300))
+    run("edit", "--demo", "-a", "Smiling", "-o", tmp_path / "still.webp", "--model", model)
+    assert Image.open(tmp_path / "still.webp").n_frames == 1
+
+
+def test_the_readmes_first_edit_shows_a_smile(run, tmp_path):
+    status, out, err = run("edit", "--demo", "-a", "Smiling", "-o", tmp_path / "strip.png")
+    assert (status, err) == (0, "") and "a drawn face, of nobody" in out
+    before, after = map(float, out.split("judge: Smiling ")[1].split()[::2])
+    assert before < 0.1 and after > 0.9
+    err = run("edit", "--demo", "-a", "Smiling", "--alpha", -1, "-o", tmp_path / "strip.png")[2]
+    assert err.count("\n") == 1 and "not there to be taken away" in err
 
 
 def test_edit_takes_every_direction_of_the_library(run, tmp_path, model):
@@ -241,10 +277,10 @@ def test_edit_takes_every_direction_of_the_library(run, tmp_path, model):
         out = tmp_path / f"{direction}.png"
         status, _, err = run("edit", image, "-a", "Smiling", "-o", out, "--model", model, "--direction", direction)
         assert status == 0, err
-        strips.append(np.asarray(Image.open(out)).astype(int))
+        strips.append(tiles(out))
     for strip in strips[1:]:
-        assert np.array_equal(strip[:, :32], strips[0][:, :32])  # the reconstruction
-    assert np.abs(strips[1][:, 128:] - strips[0][:, 128:]).max() > 1
+        assert np.array_equal(strip[1], strips[0][1])  # the reconstruction
+    assert np.abs(strips[1][5] - strips[0][5]).max() > 1
     status, _, err = run("edit", image, "-a", "Smiling", "-o", tmp_path / "x.png", "--direction", "best")
     assert status == 2 and "is not one of 'mean', 'partial', 'conditional', 'shrunk'" in err
 
@@ -350,7 +386,7 @@ def test_numbers_out_of_all_bounds_are_told_in_a_line(run, tmp_path, model, tree
     refused(run("sample", model, "-o", out, "--n", many), f"--n {many}", "room for 32,768 samples")
     refused(run("sample", model, "-o", out, "--n", 1, "--temperature", 1e300), str(out), "1 of 1 images are not finite")
     edit = ["edit", image, "-a", "Smiling", "-o", out, "--model", model]
-    refused(run(*edit, "--alpha", 1e300), str(out), "of 5 images are not finite")
+    refused(run(*edit, "--alpha", 1e300), "of 5 images are not finite", "--alpha nearer to 0")
     for eyes in ((1e30, 1, 1e31, 1), (1e300, 1, -1e300, 1), (70, 110, 70.0000001, 110)):
         refused(run(*edit, "--eyes", *eyes), "two different points within 1,000,000 pixels")
     refused(run(*edit, "--eyes", 0, 100, 1e5, 100), "too far apart for a face in a 178 x 218 image")

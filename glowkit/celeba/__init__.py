@@ -6,7 +6,7 @@
 
 from glowkit.celeba.alignment import EYES, check_size, crop, similarity
 from glowkit.celeba.files import File
-from glowkit.celeba.tree import SPLITS, Tree, crop_file, frame_eyes, read, write_annotations
+from glowkit.celeba.tree import SPLITS, Tree, crop_file, frame_eyes, framed, read, write_annotations
 
 __all__ = [
     "EYES",
@@ -17,6 +17,7 @@ __all__ = [
     "crop",
     "crop_file",
     "frame_eyes",
+    "framed",
     "read",
     "similarity",
     "write_annotations",

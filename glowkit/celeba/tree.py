@@ -252,6 +252,11 @@ def _official_shape(image_size: tuple[int, int]) -> bool:
     return abs(width / height - 1) < 0.02
 
 
+def framed(image_size: tuple[int, int]) -> bool:
+    """Has an image of this width and height the shape of an aligned one: CelebA's own, or a square crop's?"""
+    return image_size[0] == image_size[1] or _official_shape(image_size)
+
+
 def frame_eyes(image_size: tuple[int, int]) -> np.ndarray:
     """Where the eyes are in an aligned image of this width and height: (2, 2), left and right eye, x and y.
 
