@@ -78,7 +78,9 @@ def place(z: torch.Tensor, unit: torch.Tensor) -> tuple[float, float]:
 
 # ------------------------------------------------------------------------------------------------------ the page
 
-SCALE = 17  # picture's units for each unit of latent space in the window, which is WIDE x HIGH; below it the whole shell
+SCALE = (
+    17  # picture's units for each unit of latent space in the window, which is WIDE x HIGH; below it the whole shell
+)
 WIDE, HIGH, BELOW, SMALL = 300, 150, 104, 40
 
 
@@ -241,21 +243,30 @@ html[data-theme="dark"] .glowkit-argument { --arrow: #56b4e9; --true: #2fd3a3 }
 </style>
 <figure class="glowkit-argument">
 <div class="steps">
-<div style="grid-area: face"><img src="$face" width="118" height="118" alt="A drawn face that does not smile">a face</div>
-<div style="grid-area: encode" class="encode"><span class="go" aria-hidden="true">\u2192</span>encode<br><span class="math">f</span></div>
+<div style="grid-area: face">
+<img src="$face" width="118" height="118" alt="A drawn face that does not smile">a face</div>
+<div style="grid-area: encode" class="encode">
+<span class="go" aria-hidden="true">\u2192</span>encode<br><span class="math">f</span></div>
 <div style="grid-area: shell; width: 100%">$shell</div>
-<div style="grid-area: decode"><span class="go" aria-hidden="true">\u2192</span>decode<br><span class="math">f</span><sup>\u22121</sup></div>
-<div style="grid-area: edited"><img src="$edited" width="118" height="118" alt="The same face, smiling">edited</div>
+<div style="grid-area: decode">
+<span class="go" aria-hidden="true">\u2192</span>decode<br><span class="math">f</span><sup>\u22121</sup></div>
+<div style="grid-area: edited">
+<img src="$edited" width="118" height="118" alt="The same face, smiling">edited</div>
 <div style="grid-area: again" class="again true"><span>the program draws the same face again, with $word</span></div>
-<div style="grid-area: truth"><img src="$truth" width="118" height="118" alt="The face as the program draws it with a smile"><span class="true">the truth</span></div>
+<div style="grid-area: truth">
+<img src="$truth" width="118" height="118" alt="The face as the program draws it with a smile">
+<span class="true">the truth</span></div>
 <div style="grid-area: minus"><span class="go" aria-hidden="true">\u2194</span>error<br>$error</div>
-<div style="grid-area: error"><img src="$difference" width="118" height="118" alt="Their difference: faint lines and specks all over the picture">edited \u2212 truth, \u00d7 $amplified</div>
+<div style="grid-area: error">
+<img src="$difference" width="118" height="118"
+ alt="Their difference: strong at the mouth, faint lines and specks all over the picture">
+edited \u2212 truth, \u00d7 $amplified</div>
 </div>
-<figcaption>The whole argument, on one held-out face. Encoded, it is a point near a sphere in $dim dimensions; the window
-shows the place along <span class="math">\u03b4</span> against the length of all the rest, to scale, and the grey band
-holds 95% of held-out faces. One vector <span class="math">\u03b4</span>, the same for everybody, takes it $step across
-the border, half-way between faces with and without $word; its norm was $before and is $after. Decoded, it smiles. The
-program can also draw the truth. From it the edited face is $error away (root mean square, pixels in [0, 1]), and the
-face left alone $idle: the vector brings more than $word.</figcaption>
+<figcaption>The whole argument, on one held-out face. Encoded, it is a point near a sphere in $dim dimensions;
+the window shows the place along <span class="math">\u03b4</span> against the length of all the rest, to scale, and the
+grey band holds 95% of held-out faces. One vector <span class="math">\u03b4</span>, the same for everybody, takes it
+$step across the border, half-way between faces with and without $word; its norm was $before and is $after. Decoded, it
+smiles. The program can also draw the truth. From it the edited face is $error away (root mean square, pixels in
+[0, 1]), and the face left alone $idle: the vector brings more than $word.</figcaption>
 </figure>
 """)
