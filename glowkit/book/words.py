@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_SAID = {"5_o_Clock_Shadow": "five-o'clock shadow"}
+_SAID = {"5_o_Clock_Shadow": "Five-o'clock shadow"}
 
 
 def words(name: str) -> str:
