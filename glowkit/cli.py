@@ -17,8 +17,18 @@ from glowkit import __version__
 from glowkit.errors import GlowkitError
 
 
+class Command(click.Command):
+    """A command of which a list tells the first sentence, whole: click breaks it where the line ends."""
+
+    def get_short_help_str(self, limit: int = 0) -> str:
+        return super().get_short_help_str(limit=1000)
+
+
 class OneLineErrors(click.Group):
     """A group of commands whose predictable failures are told in one line."""
+
+    command_class = Command
+    group_class = type  # groups within it are of its kind
 
     def main(self, *args, **kwargs) -> None:
         try:

@@ -93,6 +93,8 @@ def test_help_lists_the_commands_without_loading_torch():
     assert result.returncode == 0 and result.stderr == ""
     for command in ("faces", "celeba", "crop", "train", "study", "sample", "edit", "check"):
         assert f"\n  {command} " in result.stdout
+    lists = result.stdout + shell("celeba", "--help").stdout  # each line whole: only the usage ends in dots
+    assert all(line.startswith("Usage:") for line in lists.splitlines() if line.endswith("..."))
     code = "import sys, glowkit.cli; assert not {'torch', 'numpy', 'PIL', 'matplotlib'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     assert glowkit.__version__ in shell("--version").stdout

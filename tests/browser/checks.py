@@ -85,11 +85,11 @@ def assert_pictures_are_there(page: Page) -> None:
 
 
 def assert_code_fits(page: Page) -> None:
-    """No line of code that a reader may unfold is wider than its column."""
+    """No line of a chapter's code, unfolded, or of an example of the library is wider than its column."""
     page.evaluate("() => document.querySelectorAll('details').forEach((each) => { each.open = true; })")
     wide = page.evaluate(
-        """() => [...document.querySelectorAll("div.highlight pre")]
-            .filter((pre) => pre.closest(".cell_output") === null && pre.scrollWidth > pre.clientWidth)
+        """() => [...document.querySelectorAll("div.cell_input pre, dl.py pre")]
+            .filter((pre) => pre.scrollWidth > pre.clientWidth)
             .map((pre) => pre.innerText)"""
     )
     assert wide == []
