@@ -67,7 +67,10 @@ class Playground:
         self.upload = ipywidgets.FileUpload(
             accept="image/*", description="a face of your own", layout={"width": "auto"}
         )
-        self.eyes = [ipywidgets.IntSlider(description=name) for name in ("left eye: x", "y", "right eye: x", "y")]
+        self.eyes = [
+            ipywidgets.FloatSlider(description=name, step=0.5, readout_format=".1f")
+            for name in ("left eye: x", "y", "right eye: x", "y")
+        ]
         self.preview = ipywidgets.HTML()
         hint = ipywidgets.HTML("Move the two crosses onto the eyes; left is left in the picture.")
         sliders = ipywidgets.VBox([hint, *self.eyes])
@@ -128,10 +131,10 @@ class Playground:
         except GlowkitError as error:
             self._say(str(error))
             return
-        guess = celeba.frame_eyes(picture.size).round().astype(int).ravel()
+        guess = celeba.frame_eyes(picture.size).ravel()
         with self._held():
             for slider, value, side in zip(self.eyes, guess, picture.size * 2, strict=True):
-                slider.max, slider.value = side - 1, int(value)
+                slider.max, slider.value = side - 1, float(value)
         self.photograph = picture
         self.pointing.layout.display = ""
         self._look()
@@ -230,7 +233,7 @@ def upright(name: str, data: bytes) -> Image.Image:
             raise GlowkitError(str(error).replace(str(path), path.name)) from None
 
 
-def _crosses(picture: Image.Image, left: list[int], right: list[int]) -> tuple[bytes, int]:
+def _crosses(picture: Image.Image, left: list[float], right: list[float]) -> tuple[bytes, int]:
     """The picture made small, with a cross on each eye, encoded, and its width."""
     scale = PREVIEW / max(picture.size)
     small = picture.resize([max(1, round(scale * side)) for side in picture.size])

@@ -251,3 +251,18 @@ def test_models_are_compared_on_the_rows_that_both_measured():
     share, chance = claims.agreement(found)
     assert (share.estimate, share.n) == (0.5, 2)
     assert chance == pytest.approx(0.75**2 + 0.25**2)
+
+
+def test_a_run_by_hand_leaves_the_verdicts_of_the_build_alone(tmp_path, monkeypatch):
+    """Without GLOWKIT_CLAIMS, which the build sets, a chapter shows its verdicts and keeps none."""
+    half_space(0.798)
+    monkeypatch.setattr(claims, "__file__", str(tmp_path / "glowkit" / "book" / "claims.py"))
+    (tmp_path / "_build").mkdir()
+    (tmp_path / "claims").rename(tmp_path / "_build" / "claims")
+    monkeypatch.delenv("GLOWKIT_CLAIMS")
+    before = {file: file.read_bytes() for file in (tmp_path / "_build").rglob("*.json")}
+    built = claims.load()
+    assert before and any(entry.n for entry in built)
+    claims.forget("07_grounding", "none")
+    assert half_space(0.6).estimate == 0.6
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*.json")} == before and claims.load() == built

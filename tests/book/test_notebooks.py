@@ -4,6 +4,9 @@ place."""
 import ast
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jupytext
@@ -43,6 +46,26 @@ def test_the_table_of_contents_lists_the_chapters_and_no_other_is_there():
 @pytest.mark.parametrize("name", NAMES)
 def test_the_pair_says_the_same(name):
     assert content(text(name)) == content(jupytext.read(ROOT / "notebooks" / f"{name}.ipynb"))
+
+
+def test_the_pair_is_as_jupytext_writes_it(tmp_path):
+    """So an edit of a word changes that word, in both files."""
+    for name in NAMES:
+        assert jupytext.writes(text(name), "md:myst") == (ROOT / "notebooks" / f"{name}.md").read_text(encoding="utf-8")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    for file in (tmp_path / "notebooks").glob("*.md"):
+        source = file.read_text(encoding="utf-8")
+        file.write_text(source.replace("\n# ", "\n# New ", 1), encoding="utf-8")
+    texts = sorted(str(file) for file in (tmp_path / "notebooks").glob("*.md"))
+    subprocess.run([sys.executable, "-m", "jupytext", "--sync", *texts], check=True, capture_output=True)
+    for name in NAMES:
+        for suffix in (".md", ".ipynb"):
+            old, new = (root / "notebooks" / f"{name}{suffix}" for root in (ROOT, tmp_path))
+            lines = [file.read_text(encoding="utf-8").splitlines() for file in (old, new)]
+            assert len(lines[0]) == len(lines[1]), new.name
+            changed = [(a, b) for a, b in zip(*lines, strict=True) if a != b]
+            assert len(changed) == 1 and changed[0][0] == changed[0][1].replace("# New ", "# "), new.name
 
 
 @pytest.mark.parametrize("name", NAMES)

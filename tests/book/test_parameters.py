@@ -63,6 +63,17 @@ def test_an_unknown_name_in_papermills_cell_is_an_error_and_imports_are_not():
     parameters.check(RIGHT | {"In": cells, "pi": 3.14, "other": 3}, **DECLARED)
 
 
+def test_the_paths_that_papermill_adds_are_no_parameters(tmp_path):
+    first = nbformat.v4.new_code_cell("alpha = 1.0", metadata={"tags": ["parameters"]})
+    check = "from glowkit.book import parameters\nparameters.check(globals(), alpha=parameters.Real(0, 4))"
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [first, nbformat.v4.new_code_cell(check)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), tmp_path / "in.ipynb")
+    command = [sys.executable, "-m", "papermill", str(tmp_path / "in.ipynb"), str(tmp_path / "out.ipynb")]
+    done = subprocess.run([*command, "--inject-paths", "-p", "alpha", "2"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_missing_parameter_is_named():
     with pytest.raises(GlowkitError, match="parameter n is missing"):
         parameters.check({"alpha": 1.0, "full": True}, **DECLARED)
