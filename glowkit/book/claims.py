@@ -2,10 +2,10 @@
 
 `claims.toml` declares every row: source, claim, the one number that decides it, and the rule. A chapter
 measures that number and calls `record`; the verdict follows from the confidence interval and is never typed.
-`reasons.toml` has the sentence that goes with each range of a rule. A build of the book gathers its chapters' verdicts,
-one JSON file for each chapter and model; `load` merges them, those not yet measured as open. A chapter run by hand, with
-other parameters perhaps, shows its verdicts and leaves those of the build alone, unless GLOWKIT_CLAIMS names a folder
-for them. How all this looks on a page is for `cards`.
+`reasons.toml` has the sentence that goes with each range of a rule. A build of the book gathers its chapters'
+verdicts, one JSON file for each chapter and model; `load` merges them, those not yet measured as open. A chapter run
+by hand, with other parameters perhaps, shows its verdicts and leaves those of the build alone, unless GLOWKIT_CLAIMS
+names a folder for them. How all this looks on a page is for `cards`.
 """
 
 import hashlib
