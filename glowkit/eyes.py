@@ -15,6 +15,7 @@ So say where the eyes were found, and let the reader look.
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -40,8 +41,9 @@ class Eyes(NamedTuple):
 
 
 def at_hand() -> bool:
-    """Is OpenCV installed, with its detectors?"""
-    return find_spec("cv2") is not None and find_spec("cv2.data") is not None
+    """Is an OpenCV installed that has the detectors? Version 5 came without."""
+    package = find_spec("cv2")
+    return package is not None and all((Path(package.origin).parent / "data" / name).exists() for name in (FACE, *EYES))
 
 
 def find(image: Image.Image) -> Eyes | None:

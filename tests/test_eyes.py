@@ -1,5 +1,7 @@
 """Eyes found in pictures of which it is known where they are: drawn faces in the wild, with their landmarks."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -50,3 +52,13 @@ def test_where_no_face_is_none_are_found(size):
     assert eyes.find(Image.new("RGB", size, "grey")) is None
     noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     assert eyes.find(Image.fromarray(noise)) is None
+
+
+def test_an_opencv_without_detectors_is_not_at_hand(tmp_path, monkeypatch):
+    """As version 5 is installed: the package and an empty folder of data."""
+    assert eyes.at_hand()
+    (tmp_path / "cv2" / "data").mkdir(parents=True)
+    (tmp_path / "cv2" / "__init__.py").write_text("")
+    monkeypatch.delitem(sys.modules, "cv2", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not eyes.at_hand()
