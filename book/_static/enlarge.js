@@ -12,7 +12,7 @@ addEventListener("DOMContentLoaded", () => {
   document.body.append(dialog);
 
   for (const picture of document.querySelectorAll(".bd-article img")) {
-    if (picture.closest("a, button, label, [data-slider]")) continue;
+    if (picture.closest("a, button, label, [data-slider], .glowkit-hero, .glowkit-argument")) continue;
     const button = document.createElement("button");
     button.type = "button";
     button.className = "enlarge";
