@@ -25,8 +25,8 @@ from glowkit.study import NOISE, Study, open_study
 
 IN_PLACE = 0.3  # distances of the eyes: as near to their place, eyes are those of an aligned face
 FAR = 4.0  # standard deviations of a norm: farther are 13 of the 8,000 held-out faces of the four bundled studies
-# Both were chosen by eye, of 4 drawn faces and of 24 samples without a smile: they show what an edit is, not how often it
-# works. Chapter 4 measures that.
+# Both were chosen by eye, of 4 drawn faces and of 24 samples from about where faces without a smile are: they show what
+# an edit is, not how often it works. Chapter 4 measures that.
 DEMO_FACE, DEMO_SEED = 316, 1  # a drawn face that does not smile, and that no bundled model was trained on
 DEMO_SAMPLE, DEMO_TEMPERATURE = 16, 0.7  # the seed of a sample, for a model of photographs
 
