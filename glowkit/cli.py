@@ -373,7 +373,7 @@ def sample(model: str, out: Path, n: int, temperature: float, seed: int, device:
 
 @app.command()
 @click.argument("image", type=Path, required=False)
-@click.option("--demo", is_flag=True, help="Take a face of nobody instead of IMAGE.")
+@click.option("--demo", is_flag=True, help="Take a face of nobody, chosen to show a smile, instead of IMAGE.")
 @click.option("--attribute", "-a", required=True, help="What to add: Smiling, say. An unknown one lists all.")
 @click.option("--alpha", default=1.0, help="How much: 1 is the mean difference; negative takes away.")
 @click.option("--out", "-o", type=Path, required=True, help="strip.png, .jpg or .webp; smile.gif moves.")

@@ -9,7 +9,9 @@ by up to 20 degrees, enlarged and shifted (their eyes taken to be at the mean pl
 found in 90% [85, 93]; the error is 0.09 in the median [0.08, 0.10], and above 0.25 in 3% [2, 7] of those found. Of 200
 drawn faces in the wild they are found in 99.5% [97, 100], with 0.06 [0.05, 0.06] and none above 0.25. That is not proof
 of a face: eyes are found in 9% [5, 16] of 100 photographs upside down, and in 6% [3, 13] of 100 cut up and shuffled.
-So say where the eyes were found, and let the reader look.
+The photographs are aligned ones moved about, with mirrored and blurred surroundings, not real pictures in the wild,
+which may be harder. The limits below were set on other draws from the same 9,000 photographs, of which a few may be in
+both. So say where the eyes were found, and let the reader look.
 """
 
 from __future__ import annotations

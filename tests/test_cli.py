@@ -265,7 +265,7 @@ def test_edit_moves_there_and_back(run, tmp_path, model):
 
 def test_the_readmes_first_edit_shows_a_smile(run, tmp_path):
     status, out, err = run("edit", "--demo", "-a", "Smiling", "-o", tmp_path / "strip.png")
-    assert (status, err) == (0, "") and "a drawn face, of nobody" in out
+    assert (status, err) == (0, "") and "a drawn face of nobody, chosen for the demo" in out
     before, after = map(float, out.split("judge: Smiling ")[1].split()[::2])
     assert before < 0.1 and after > 0.9
     err = run("edit", "--demo", "-a", "Smiling", "--alpha", -1, "-o", tmp_path / "strip.png")[2]
