@@ -218,7 +218,7 @@ _PAGE = Template("""\
   justify-content: center; align-items: center }
 .glowkit-slider label, .glowkit-slider span { display: flex; flex-wrap: wrap; gap: 0 .6em; align-items: center;
   justify-content: center }
-.glowkit-slider input { width: min(20em, 50vw); height: 2rem; margin: 0; cursor: pointer }
+.glowkit-slider input { width: min(20em, 42vw); height: 2rem; margin: 0; cursor: pointer }
 .glowkit-slider select { min-height: 2rem }
 .glowkit-slider output { text-align: left; font-variant-numeric: tabular-nums }
 </style>
