@@ -167,6 +167,7 @@ class Control:
             last=len(self.values) - 1,
             start=self.start,
             text=escape(self.names[self.start]),
+            room=1 + max(map(len, self.names)),  # or the track would move under the finger
             width=width,
             height=round(width * shape[1] / shape[0]),
             source=sources[self.start],
@@ -247,16 +248,16 @@ _PAGE = Template("""\
   justify-content: center; align-items: center }
 .glowkit-slider label, .glowkit-slider span { display: flex; flex-wrap: wrap; gap: 0 .6em; align-items: center;
   justify-content: center }
-.glowkit-slider input { width: min(20em, 50vw); height: 2rem; margin: 0; cursor: pointer }
+.glowkit-slider input { width: min(20em, 42vw); height: 2rem; margin: 0; cursor: pointer }
 .glowkit-slider select { min-height: 2rem }
-.glowkit-slider output { min-width: 3em; text-align: left; font-variant-numeric: tabular-nums }
+.glowkit-slider output { text-align: left; font-variant-numeric: tabular-nums }
 </style>
 <figure class="glowkit-slider" data-slider="$name">
 <img src="$source" alt="$alt" width="$width" height="$height">
 <figcaption>$choice
 <span><label>$label
 <input type="range" min="0" max="$last" step="1" value="$start" aria-valuetext="$text"></label>
-<output aria-live="off">$text</output></span>
+<output aria-live="off" style="width: ${room}ch">$text</output></span>
 </figcaption>
 <script type="application/json">$data</script>
 </figure>
