@@ -9,7 +9,7 @@ import numpy as np
 
 from glowkit import intervals
 from glowkit.intervals import Estimate
-from glowkit.replications.components import components
+from glowkit.replications.components import Components, components
 from glowkit.replications.results import Result
 
 BITS, AUC = "bits/dim", "AUC"
@@ -17,10 +17,8 @@ BITS, AUC = "bits/dim", "AUC"
 
 def value(result: Result, measure: str) -> float:
     """The number of one run: BITS, AUC (the mean of all attributes), or that of a row; nan where it has none."""
-    if measure in (BITS, AUC):
-        return (result.bits_per_dim if measure == BITS else result.auc).estimate
-    found = result.rows.get(measure)
-    return found.estimate.estimate if found else float("nan")
+    found = _found(result, measure)
+    return found.estimate if found else float("nan")
 
 
 def by_cell(results: Iterable[Result], measure: str) -> dict[str, np.ndarray]:
@@ -31,7 +29,7 @@ def by_cell(results: Iterable[Result], measure: str) -> dict[str, np.ndarray]:
     return {cell: np.asarray(values) for cell, values in found.items()}
 
 
-def spread(results: Iterable[Result], measure: str, cells: Sequence[str]) -> tuple[Estimate, float]:
+def spread(results: Iterable[Result], measure: str, cells: Sequence[str]) -> Components:
     """Of these cells' runs: the standard deviation between seeds of a cell, and that between the cells' true means."""
     cells_of = {cell: values for cell, values in by_cell(results, measure).items() if cell in cells}
     names = np.repeat(list(cells_of), [len(values) for values in cells_of.values()])
@@ -40,15 +38,18 @@ def spread(results: Iterable[Result], measure: str, cells: Sequence[str]) -> tup
 
 def typical_half_width(results: Iterable[Result], measure: str) -> float:
     """Half the interval of one run, the mean of the runs: what a single model's result says of its own error."""
-    found = [
-        {BITS: result.bits_per_dim, AUC: result.auc}.get(measure) or result.rows[measure].estimate
-        for result in results
-        if measure in (BITS, AUC) or result.rows.get(measure)
-    ]
-    return float(np.mean([(each.ci[1] - each.ci[0]) / 2 for each in found]))
+    found = [_found(result, measure) for result in results]
+    return float(np.mean([(each.ci[1] - each.ci[0]) / 2 for each in found if each]))
 
 
 def flips(verdicts: Sequence[Hashable]) -> tuple[Hashable, Estimate]:
     """The verdict that most runs reach, and how often a run reaches another (with Wilson's interval)."""
     (common, times), *_ = Counter(verdicts).most_common(1)
     return common, intervals.wilson(len(verdicts) - times, len(verdicts))
+
+
+def _found(result: Result, measure: str) -> Estimate | None:
+    if measure in (BITS, AUC):
+        return result.bits_per_dim if measure == BITS else result.auc
+    row = result.rows.get(measure)
+    return row and row.estimate

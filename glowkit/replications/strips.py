@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from glowkit import affine
 from glowkit.files import replacing
 from glowkit.measures.stage import Stage
 from glowkit.study import NOISE
@@ -24,8 +25,8 @@ def write(stage: Stage, path: Path) -> None:
     rows = stage.faces(~np.any([stage.has(attribute) for attribute in ATTRIBUTES], axis=0), FACES)
     pictures = [stage.pixels(rows, NOISE)]
     for attribute in ATTRIBUTES:
-        direction = torch.from_numpy(stage.study.direction(attribute, NOISE))
-        pictures += [stage.decode(stage.z[NOISE][rows] + direction), stage.truth(rows, attribute, True)]
+        added = affine.add(stage.z[NOISE][rows], stage.study.direction(attribute, NOISE))
+        pictures += [stage.decode(added), stage.truth(rows, attribute, True)]
     sheet = torch.cat([torch.cat(list(row), dim=2) for row in pictures], dim=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:
