@@ -166,12 +166,21 @@ def _cited(book: Book, prose: str) -> str:
 
 
 def _defined(book: Book, prose: str, name: str) -> str:
-    """The entries of the glossary for the terms that the prose uses."""
-    used = {_target(content).lower() for kind, content in ROLE.findall(prose) if kind == "term"}
+    """The entries of the glossary for the terms that the prose uses, and for those that these use."""
+    meanings = {term.lower(): text for term, text in book.glossary.items()}
+    used, found = set(), _used(prose)
+    while found:  # a meaning uses terms itself
+        used |= found
+        found = set().union(*(_used(meanings[term]) for term in found)) - used
     entries = [
         f"{term}\n: {book.spelled_out(text, name)}" for term, text in book.glossary.items() if term.lower() in used
     ]
     return "## Terms\n\n```{glossary}\n" + "\n\n".join(entries) + "\n```" if entries else ""
+
+
+def _used(text: str) -> set[str]:
+    """The terms of the glossary that a text uses, in small letters."""
+    return {_target(content).lower() for kind, content in ROLE.findall(text) if kind == "term"}
 
 
 def _outputs(root: Path, name: str, chapter: NotebookNode) -> Iterable[list[NotebookNode]]:
