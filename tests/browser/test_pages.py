@@ -21,7 +21,7 @@ def html(browser, tmp_path_factory):
     """The small book's pages; browser: where none is, nothing is built."""
     root = tmp_path_factory.mktemp("book")
     shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("*.md", "notebooks", "__pycache__"))
-    config = (ROOT / "_config.yml").read_text(encoding="utf-8").replace("    first_page: book\n", "")  # needs the models
+    config = (ROOT / "_config.yml").read_text(encoding="utf-8").replace("    first_page: book\n", "")
     (root / "_config.yml").write_text(config, encoding="utf-8")
     (root / "_toc.yml").write_text(TOC, encoding="utf-8")
     (root / "book" / "index.md").write_text("# A book\n\nOf {ref}`one page <sample>`.\n", encoding="utf-8")
