@@ -3,15 +3,17 @@
 # make pdf    prints the book, which it builds as one page, to _build/book.pdf; needs Chromium or Chrome
 # make test   checks the style and runs the tests
 # make gpu    asks a CUDA card whether it is exact and how fast, then trains TRAIN, all within MINUTES; results in OUT
-# make campaign   200 killed commands, 2,000 damaged files of each kind, which takes hours (N=200 for fewer files), and
-#                 how often each interval covers the truth
+# make campaign   kills commands, fills disks, damages files, and counts how often each interval covers the truth; hours, and
+#                 the tables of the page "What it survives" (N=200 for fewer damaged files, KILLS=100 for fewer kills)
 # All make a local .venv first (once, and again when the pins change). PYTHON=... names another Python >= 3.11.
 
 PYTHON ?= python3
-N ?= 2000
+N ?= 300
+KILLS ?= 1000
 MINUTES ?= 14
 TRAIN ?= configs/faces256.toml
 OUT ?= runs/card
+FOUND := book/measured/campaigns
 CHROMIUM ?= $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name))))
 BIN := .venv/bin
 READY := .venv/.ready
@@ -42,9 +44,11 @@ gpu: $(READY)
 	$(BIN)/glowkit card $(OUT) --minutes $(MINUTES) --train $(TRAIN)
 
 campaign: $(READY)
-	$(BIN)/python -m tests.campaigns.kills
-	$(BIN)/python -m tests.campaigns.damage --n $(N)
-	$(BIN)/python -m tests.campaigns.coverage
+	$(BIN)/python -m tests.campaigns.kills --n $(KILLS) --out $(FOUND)/kills.csv
+	$(BIN)/python -m tests.campaigns.kills --n $(KILLS) --interrupt --out $(FOUND)/interrupts.csv
+	for way in full barred together; do $(BIN)/python -m tests.campaigns.disks $$way --out $(FOUND)/$$way.csv || exit 1; done
+	$(BIN)/python -m tests.campaigns.damage --n $(N) --out $(FOUND)/damage.csv
+	$(BIN)/python -m tests.campaigns.coverage --out $(FOUND)/coverage.csv
 
 # The built pages and the executed chapters; .venv stays.
 clean:

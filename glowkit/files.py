@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import socket
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -21,6 +22,7 @@ from filelock import FileLock, Timeout
 from glowkit.errors import GlowkitError
 
 LOCK = ".lock"
+CHECKSUM = 4  # bytes
 HOST = socket.gethostname()
 _UNFINISHED = re.compile(rf"\..*\.(\d+)@{re.escape(HOST)}\.part(\..*)?")
 
@@ -100,6 +102,33 @@ def alone_in(folder: str | Path) -> Iterator[None]:
         if made:
             with suppress(OSError):
                 folder.rmdir()
+
+
+def seal(path: Path) -> None:
+    """Add the checksum of a file of the cache to its end, past which readers of arrays and archives do not look."""
+    checksum = _checksum(path, path.stat().st_size)
+    with path.open("ab") as file:
+        file.write(checksum)
+
+
+def sealed(path: Path) -> bool:
+    """Whether the file is there and as it was when it was sealed."""
+    try:
+        size = path.stat().st_size - CHECKSUM
+        with path.open("rb") as file:
+            file.seek(max(0, size))
+            return size > 0 and file.read() == _checksum(path, size)
+    except OSError:
+        return False
+
+
+def _checksum(path: Path, size: int) -> bytes:
+    """Of the file's first `size` bytes."""
+    found = 0
+    with path.open("rb") as file:
+        while block := file.read(min(2**20, size)):
+            size, found = size - len(block), zlib.crc32(block, found)
+    return found.to_bytes(CHECKSUM, "little")
 
 
 @functools.cache  # once a process: a folder may hold hundreds of thousands of files

@@ -45,19 +45,28 @@ class PoseReader:
 class TraitReader:
     """reader(x) -> (T, B): each of T traits of each picture; two pictures differ in a trait whose values differ.
 
-    The traits are `names`: hair, the judge's most likely of four colours; gender, whether it sees *Male*; and, with
-    a `PoseReader`, pose, whether the face looks to the viewer's right.
+    The traits are `names`, of those that the judge knows: hair, its most likely of four colours; gender, whether it
+    sees *Male*; and, with a `PoseReader`, pose, whether the face looks to the viewer's right.
     """
 
     def __init__(self, judge: Judge, pose: PoseReader | None = None) -> None:
         self.judge, self.pose = judge, pose
-        self.names = ["hair", "gender"] + ["pose"] * (pose is not None)
-        self.hair = [judge.attributes.index(name) for name in HAIR]
+        known = {"hair": set(HAIR) <= set(judge.attributes), "gender": "Male" in judge.attributes, "pose": bool(pose)}
+        self.names = [name for name, there in known.items() if there]
 
     def __call__(self, x: Tensor) -> np.ndarray:
-        colour = self.judge(x.nan_to_num(0.0))[:, self.hair].argmax(1).cpu().numpy()
-        found = [colour, self.judge.says(x, "Male")]
-        return np.stack(found if self.pose is None else [*found, self.pose(x) > 0])
+        read = {"hair": self._hair, "gender": self._gender, "pose": self._pose}
+        return np.array([read[name](x) for name in self.names], int).reshape(len(self.names), len(x))
+
+    def _hair(self, x: Tensor) -> np.ndarray:
+        columns = [self.judge.attributes.index(name) for name in HAIR]
+        return self.judge(x.nan_to_num(0.0))[:, columns].argmax(1).cpu().numpy()
+
+    def _gender(self, x: Tensor) -> np.ndarray:
+        return self.judge.says(x, "Male")
+
+    def _pose(self, x: Tensor) -> np.ndarray:
+        return self.pose(x) > 0
 
 
 def difference_by_chance(traits: np.ndarray, reach: int = 99) -> float:

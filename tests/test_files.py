@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from glowkit import files
@@ -107,3 +108,22 @@ def test_an_error_of_the_system_names_the_file(tmp_path):
             raise OSError(errno.ENOSPC, "No space left on device", *(where[named[0]] if named else ()))
         assert caught.value.filename == ("/b.txt" if named == ("another",) else str(path))
         assert [p.name for p in tmp_path.iterdir()] == ["a.txt"] and path.read_text() == "old"
+
+
+def test_a_sealed_file_is_told_from_one_with_any_bit_changed(tmp_path):
+    path = tmp_path / "kept.npy"
+    values = np.arange(6.0)
+    np.save(path, values)
+    assert not files.sealed(path)
+    files.seal(path)
+    assert files.sealed(path)
+    np.testing.assert_array_equal(np.load(path, mmap_mode="c"), values)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:3], whole[:-1], whole + b"\0", *(_flipped(whole, k) for k in range(0, len(whole), 7))):
+        path.write_bytes(damaged)
+        assert not files.sealed(path)
+    assert not files.sealed(tmp_path / "none.npy")
+
+
+def _flipped(data, k):
+    return data[:k] + bytes([data[k] ^ 1]) + data[k + 1 :]

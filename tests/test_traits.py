@@ -40,6 +40,18 @@ def test_traits_are_the_likeliest_hair_the_sex_and_the_side_the_face_looks_to():
     np.testing.assert_array_equal(whole(x)[2], [False, True, True, False])
 
 
+def test_traits_that_the_judge_does_not_know_are_left_out():
+    judge = Says()
+    judge.attributes = ["Male", *traits.HAIR[1:]]
+    x = torch.zeros(2, 3, 32, 32)
+    x[1, 0, 0, 1] = 1.0
+    reader = traits.TraitReader(judge)
+    assert reader.names == ["gender"]
+    np.testing.assert_array_equal(reader(x), [[0, 1]])
+    judge.attributes = ["Smiling"]
+    assert traits.TraitReader(judge)(x).shape == (0, 2)
+
+
 def test_people_differ_by_chance_as_all_their_pairs_do():
     found = np.random.default_rng(0).integers(0, 3, (2, 7))
     pairs = [(i, j) for i in range(7) for j in range(7) if i != j]

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 
 from glowkit import checkpoint
-from glowkit.celeba.files import map_pixels
 from glowkit.dataset import PHOTOGRAPHS, SAMPLES, Dataset, cache_folder, kind_of, open_dataset
 from glowkit.errors import GlowkitError
-from glowkit.files import replacing
+from glowkit.files import replacing, seal, sealed
 from glowkit.heuristics import partial_differences
 from glowkit.image_flow import ImageFlow
 from glowkit.judge import open_judge
@@ -57,13 +56,13 @@ def sampled(name: str | Path, n: int = COUNT, temperature: float = TEMPERATURE, 
     sums = checkpoint.weights_hash(folder), checkpoint.sha256(folder / STUDY), n, temperature, seed
     key = hashlib.sha256(repr(sums).encode()).hexdigest()[:12]
     path = cache_folder() / "samples" / f"{folder.name}-{key}.npy"
-    try:
-        pixels = torch.from_numpy(np.array(map_pixels(path)))
-    except (OSError, GlowkitError):  # not there yet, or damaged
+    if not sealed(path):
         pixels = _drawn(checkpoint.load(name), expected_latents(study, n), temperature, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as unfinished, unfinished.open("wb") as file:
-            np.save(file, pixels.numpy())
+        with replacing(path) as unfinished:
+            np.save(unfinished, pixels.numpy())
+            seal(unfinished)
+    pixels = torch.from_numpy(np.load(path))
     labels = judge(pixels).numpy() > 0.5
     if missing := [attribute for attribute in study.attributes if attribute not in judge.attributes]:
         raise GlowkitError(f"{name}: its judge does not know {', '.join(missing)}; make it: `glowkit judge {name}`")

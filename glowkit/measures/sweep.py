@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from glowkit import affine, edits
-from glowkit.files import replacing
+from glowkit.files import replacing, seal, sealed
 from glowkit.measures.stage import PIXEL, Stage
 from glowkit.study import CENTRES, NOISE
 
@@ -137,14 +137,15 @@ def sweep(stage: Stage) -> dict[tuple[str, bool, str], Edits]:
 
 
 def kept_edits(path: Path, attribute: str, wanted: bool, space: str, make: Callable[[], Edits]) -> Edits:
-    """What `make` returns, from the file at `path`: made and written first if there is none."""
-    if path.exists():
+    """What `make` returns, from the file at `path`: made and written first if there is none that is whole."""
+    if sealed(path):
         arrays = np.load(path, allow_pickle=False)
         return Edits(attribute, wanted, space, **{key: arrays[key] for key in FIELDS})
     made = make()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as unfinished, unfinished.open("wb") as file:
-        np.savez_compressed(file, **{key: getattr(made, key) for key in FIELDS})
+    with replacing(path) as unfinished:
+        np.savez_compressed(unfinished, **{key: getattr(made, key) for key in FIELDS})
+        seal(unfinished)
     return made
 
 

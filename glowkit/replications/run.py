@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -195,9 +196,10 @@ def _workers(jobs: int) -> Iterator[Pool]:
 
 
 def _quiet() -> None:
-    """In a worker: one thread, and no progress bars, which would write over each other."""
+    """In a worker: one thread, no progress bars, which would write over each other, and an end when its parent ends."""
     torch.set_num_threads(1)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  as long as the process lives
+    threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
 
 
 def _commit() -> str:

@@ -1,5 +1,6 @@
 """Campaigns: hundreds of killed commands, thousands of damaged files, and nothing may be lost, wrong or left behind.
 
-`python -m tests.campaigns.kills` and `python -m tests.campaigns.damage`; `make campaign` for both, and for
-`python -m tests.campaigns.coverage`, which counts how often each interval covers the truth.
+`kills`, `disks` (full, closed, or shared by two runs), `damage` and `coverage` (how often each interval covers the
+truth), each as `python -m tests.campaigns.NAME`. `make campaign` runs them all and writes the tables of the book's page
+on them.
 """

@@ -5,21 +5,25 @@ Import this module before numpy and torch: a process must have one thread alone 
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
+os.environ["GLOWKIT_CACHE"] = "cache"  # in the folder where a command works
 
 import random  # noqa: E402
 import resource  # noqa: E402
 import selectors  # noqa: E402
 import signal  # noqa: E402
+import struct  # noqa: E402
 import sys  # noqa: E402
 import threading  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Callable  # noqa: E402
+from contextlib import suppress  # noqa: E402
 from dataclasses import dataclass  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -28,10 +32,12 @@ import sklearn.metrics  # noqa: E402, F401
 import torch._dynamo  # noqa: E402
 import tqdm.std  # noqa: E402
 
-from glowkit import certificate, checkpoint, cli, faces, judge, measured, study, training  # noqa: E402, F401
+from glowkit import certificate, checkpoint, cli, faces, judge, measured, measures, study, training  # noqa: E402, F401
 from glowkit.book import claims, figures  # noqa: E402, F401
 from glowkit.celeba import cropping, facts, fetch  # noqa: E402, F401
 from glowkit.errors import GlowkitError  # noqa: E402
+from glowkit.replications import plan, results  # noqa: E402, F401
+from glowkit.replications import run as replications  # noqa: E402, F401
 
 torch.set_num_threads(1)
 sys.dont_write_bytecode = True
@@ -58,12 +64,13 @@ CHANGES = (
 
 @dataclass(frozen=True)
 class Kill:
-    """When a command dies: at its `at`-th change to the disk (or, with `size`, in the first write beyond that many
-    bytes of a file from then on), or after `seconds`."""
+    """When a command gets a `signal`: at its `at`-th change to the disk (or, with `size`, in the first write beyond
+    that many bytes of a file from then on, which kills it), or after `seconds`."""
 
     at: int = 0
     size: int | None = None
     seconds: float | None = None
+    signal: signal.Signals = signal.SIGKILL
 
     def __str__(self) -> str:
         if self.seconds is not None:
@@ -86,7 +93,8 @@ class Outcome:
     def one_line(self) -> bool:
         """Refused as it should be: one line on stderr and a status that says so."""
         right = self.status > 0 and self.status not in (CRASHED, WRONG)
-        return right and self.err.count("\n") == 1 and self.err.startswith("glowkit: ")
+        said = self.err.removeprefix("\n" if self.status == 130 else "")  # below the ^C of a terminal
+        return right and said.count("\n") == 1 and said.startswith("glowkit: ")
 
     def fault(self) -> str:
         """What is wrong with how it ended, neither well nor in one line; "" for nothing."""
@@ -95,8 +103,9 @@ class Outcome:
             return "it hangs"
         if self.status < 0:
             return f"it dies of {signal.Signals(-self.status).name}"
-        if self.status == 0:
-            return f"it ends well, but says: {last}" if self.err else ""
+        if self.status == 0:  # with a warning, perhaps
+            well = all(line.startswith("glowkit: ") for line in self.err.splitlines())
+            return "" if well else f"it ends well, but says: {last}"
         if self.status == CRASHED:
             return f"stack: {last}"
         if self.status == WRONG:
@@ -117,8 +126,30 @@ def library(call: Action) -> Action:
             call()
         except GlowkitError as error:
             sys.exit("glowkit: " + str(error))
+        except OSError as error:
+            sys.exit(f"glowkit: {error.filename2 or error.filename}: {error.strerror}")
+        except KeyboardInterrupt:
+            print("glowkit: stopped", file=sys.stderr)
+            sys.exit(130)
 
     return action
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A child at work: its number, since when, its pipes and the kill that waits for it."""
+
+    process: int
+    since: float
+    pipes: tuple[int, int, int]
+    kill: Kill | None
+
+    def wait_until_stopped(self) -> None:
+        """By SIGSTOP, or at its end."""
+        os.waitid(os.P_PID, self.process, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+    def go_on(self) -> None:
+        os.kill(self.process, signal.SIGCONT)
 
 
 def run(
@@ -128,34 +159,60 @@ def run(
     check: Callable[[], str] | None = None,
     memory: int | None = None,
     patience: float = 30,
+    powerless: bool = False,
 ) -> Outcome:
     """An action in a child, in a folder.
 
     check: run there if the action ends well; what it says is wrong. memory: bytes that it may take beyond what it has.
+    powerless: modes of files hold for it even where root runs the campaign.
     """
+    return end(begin(action, folder, kill, check, memory, powerless), patience)
+
+
+def begin(
+    action: Action,
+    folder: Path,
+    kill: Kill | None = None,
+    check: Callable[[], str] | None = None,
+    memory: int | None = None,
+    powerless: bool = False,
+) -> Begun:
+    """The first half of `run`."""
     gc.freeze()
     (out, out_end), (err, err_end), (told, told_end) = os.pipe(), os.pipe(), os.pipe()
     start = time.monotonic()
     process = os.fork()
     if not process:
-        os.setsid()
+        os.setpgid(0, 0)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out_end, 1)
         os.dup2(err_end, 2)
         os.closerange(3, told_end)
+        if powerless:
+            _drop_powers()
         _child(action, folder, kill, check, memory, told_end)
-    for end in (out_end, err_end, told_end):
-        os.close(end)
-    due = kill.seconds if kill and kill.seconds is not None else patience
+    with suppress(OSError):  # whoever comes first, child or parent
+        os.setpgid(process, process)
+    for pipe in (out_end, err_end, told_end):
+        os.close(pipe)
+    return Begun(process, start, (out, err, told), kill)
+
+
+def end(begun: Begun, patience: float = 30) -> Outcome:
+    """The second half of `run`."""
+    process, start, (out, err, told), kill = begun.process, begun.since, begun.pipes, begun.kill
+    signals = [(kill.seconds, kill.signal)] if kill and kill.seconds is not None else []
+    if not signals or signals[0][1] != signal.SIGKILL:
+        signals.append((patience + sum(seconds for seconds, _ in signals), signal.SIGKILL))
     pieces, late = {out: b"", err: b"", told: b""}, False
     with selectors.DefaultSelector() as selector:
         for pipe in pieces:
             selector.register(pipe, selectors.EVENT_READ)
         while selector.get_map():
-            ready = selector.select(max(0.0, start + due - time.monotonic()) if not late else None)
-            if not ready and not late:
-                os.kill(process, signal.SIGKILL)
-                late = True
+            ready = selector.select(max(0.0, start + signals[0][0] - time.monotonic()) if signals else None)
+            if not ready and signals:
+                os.killpg(process, signals[0][1])
+                late = signals.pop(0)[1] == signal.SIGKILL
             for key, _ in ready:
                 piece = os.read(key.fd, 2**16)
                 pieces[key.fd] += piece
@@ -170,8 +227,15 @@ def run(
         pieces[err].decode(errors="replace"),
         time.monotonic() - start,
         len(pieces[told]),
-        late and not kill,
+        late and not (kill and kill.seconds is not None and kill.signal == signal.SIGKILL),
     )
+
+
+def _drop_powers() -> None:
+    """What lets root write anywhere; without effect on others, who have none of it."""
+    header, none = struct.pack("=Ii", 0x20080522, 0), bytes(24)  # version 3 of capset(2), this process
+    if ctypes.CDLL(None, use_errno=True).capset(header, none):
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def _child(action: Action, folder: Path, kill: Kill | None, check, memory: int | None, told: int) -> None:
@@ -222,7 +286,9 @@ def _watch(kill: Kill | None, told: int) -> None:
         count += 1
         if kill and kill.seconds is None and count == kill.at:
             if kill.size is None:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.write(told, b".")
+                os.killpg(0, kill.signal)  # as a terminal does
+                return
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # a write beyond the limit is cut there, and is the last
             resource.setrlimit(resource.RLIMIT_FSIZE, (kill.size, kill.size))
         os.write(told, b".")
@@ -230,20 +296,14 @@ def _watch(kill: Kill | None, told: int) -> None:
     sys.addaudithook(hook)
 
 
-def random_kill(chance: random.Random, undisturbed: Outcome, largest: int) -> Kill:
+def random_kill(
+    chance: random.Random, undisturbed: Outcome, largest: int, signal: signal.Signals = signal.SIGKILL
+) -> Kill:
     """A kill somewhere in a command that takes as long, changes as much and writes as large files as it did."""
     kind = chance.random()
     if kind < 0.3:
-        return Kill(seconds=undisturbed.seconds * chance.random())
+        return Kill(seconds=undisturbed.seconds * chance.random(), signal=signal)
     at = chance.randint(1, max(1, undisturbed.changes))
-    return Kill(at) if kind < 0.65 else Kill(at, round(largest ** chance.random()) - 1)
-
-
-def table(rows: dict[str, list[int]], header: tuple[str, ...]) -> str:
-    """Aligned columns, the first of names."""
-    lines = [header, *((name, *(f"{n:,}" for n in row)) for name, row in rows.items())]
-    wide = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    return "\n".join(
-        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, wide, strict=True)))
-        for line in lines
-    )
+    if kind < 0.65 or signal != Kill.signal:
+        return Kill(at, signal=signal)
+    return Kill(at, round(largest ** chance.random()) - 1)

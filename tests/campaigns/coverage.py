@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import click
 import numpy as np
@@ -17,6 +18,8 @@ from scipy import special
 
 from glowkit import classifiers, gaussianity, intervals
 from glowkit.intervals import Estimate
+
+from .results import keep
 
 Draw = Callable[[np.random.Generator], tuple[Estimate, float]]
 LEAST = 0.93
@@ -270,7 +273,8 @@ def coverage(draw: Draw, repeats: int, seed: int = 0) -> float:
 @click.command()
 @click.option("--n", default=2000, show_default=True, help="How many intervals a row.")
 @click.option("--row", multiple=True, help="Only rows that begin so; may be given again.")
-def main(n: int, row: tuple[str, ...]) -> None:
+@click.option("--out", type=Path, help="Put the table's rows into this CSV file.")
+def main(n: int, row: tuple[str, ...], out: Path | None) -> None:
     """A table of coverages; fails where one is below what chance allows."""
     chosen = {name: draw for name, draw in ROWS.items() if not row or name.startswith(row)}
     low = False
@@ -278,6 +282,8 @@ def main(n: int, row: tuple[str, ...]) -> None:
         held = coverage(draw, n)
         low |= intervals.wilson(round(held * n), n).ci[1] < LEAST
         click.echo(f"{held:.3f}  {name}")
+        if out:
+            keep(out, {name: (n, f"{held:.1%}")}, ("interval of", "n", "covers"), seed=0, total=False)
     sys.exit(low)
 
 

@@ -7,14 +7,18 @@ than 2 GB of memory, half a result, or a result that is not finite or does not h
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
 import re
 import shutil
+import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +27,11 @@ import numpy as np
 from PIL import Image
 
 from . import child, stage
-from .kills import contents
-from .mutations import IMAGE, JSON, NPY, SAFETENSORS, TEXT, ZIP, Mutation
+from .kills import contents, memory
+from .mutations import IMAGE, JSON, NPY, SAFETENSORS, TEXT, ZIP, Mutation, word
+from .results import OTHER, keep, table
 
+HEADER = ("kind", "tried", "right", "one line", OTHER)
 MEMORY = 2 * 2**30  # bytes beyond what a child begins with
 PATIENCE = 30  # seconds
 SWAPPED = 0.03  # chance that another kind's file stands in the place of the damaged one
@@ -77,6 +83,8 @@ def kinds(base: Path) -> dict[str, Kind]:
     begun = r"^run(/(state\.safetensors|log\.jsonl))?$"
     config = {"action": _two_steps(base), "check": lambda: "", "writes": r"^run(/|$)", "kept": begun}
     study = {"action": edit(base / "face.png", "model"), **picture}
+    faces = [f"face.{suffix}" for suffix in ("webp", "tiff", "gif", "bmp")]
+    cached = sorted(str(path.relative_to(base)) for path in (base / "measured/cache").rglob("*.npy"))
     found = {
         "config.toml": Kind(("config.toml",), ("config.toml",), TEXT, **config),
         "config.json": Kind(*few("model", "config.json"), JSON, sample, **picture),
@@ -111,6 +119,47 @@ def kinds(base: Path) -> dict[str, Kind]:
         "images, checked": Kind(*images, IMAGE, **check("few")),
         "face.png": Kind(("face.png",), ("face.png",), IMAGE, edit("face.png", base / "model"), **picture),
         "face.jpg": Kind(("face.jpg",), ("face.jpg",), IMAGE, edit("face.jpg", base / "model"), **picture),
+        "face, turned": Kind(("turned.jpg",), ("turned.jpg",), IMAGE, edit("turned.jpg", base / "model"), **picture),
+        **{f"{name}": Kind((name,), (name,), IMAGE, edit(name, base / "model"), **picture) for name in faces},
+        "ablation.toml": Kind(
+            ("ablation.toml",),
+            ("ablation.toml",),
+            TEXT,
+            _two_steps(base, "ablation.toml"),
+            lambda: "",
+            r"^run(/|$)",
+            begun,
+        ),
+        "linear flow": Kind(
+            *few("flat", "config.json", "model.safetensors"),
+            (*SAFETENSORS, word),
+            child.command("sample", "flat", "-o", "out.png", "--n", 4),
+            **picture,
+        ),
+        "plan": Kind(
+            ("plan.toml",),
+            ("plan.toml",),
+            TEXT,
+            child.library(lambda: child.plan.read_plan("plan.toml")),
+            lambda: "",
+            "^$",
+        ),
+        "results of a plan": Kind(
+            *few("results", "tiny-seed1.json", "flat-seed0.json"),
+            JSON,
+            child.library(lambda: child.results.open_replications("results")),
+            _results,
+            "^$",
+        ),
+        "latents kept": Kind(
+            ("measured",),
+            tuple(cached),
+            NPY,
+            stage.measure_kept(base / "packed"),
+            lambda: _same_measures(base),
+            "^measured/",
+        ),
+        "a mirror's answer": Kind(("answer",), ("answer",), TEXT, _asked, _fetched, "^out(/|$)", "^out(/|$)"),
         "claims": Kind(*few("claims", "07_grounding.none.json"), JSON, _scoreboard, _ledger, "^$"),
     }
     for form, options in (("files", ()), ("packed", ("--packed",))):
@@ -128,7 +177,7 @@ def kinds(base: Path) -> dict[str, Kind]:
 # ------------------------------------------------------------------------------------------------- the commands
 
 
-def _two_steps(base: Path) -> child.Action:
+def _two_steps(base: Path, config: str = "config.toml") -> child.Action:
     """Train for two steps, however many the config wants; not at all where a large model would take its time."""
 
     def action() -> None:
@@ -145,7 +194,7 @@ def _two_steps(base: Path) -> child.Action:
             initialise(model, *arguments)
 
         child.training.Trainer.__call__, child.training.initialise = until_stopped, unless_large
-        stage.train(Path("config.toml"), base / "packed", "run")()
+        stage.train(Path(config), base / "packed", "run")()
 
     return action
 
@@ -163,6 +212,25 @@ def _judged(base: Path, second: bool) -> child.Action:
             sys.exit(child.WRONG)
 
     return child.library(action)
+
+
+def _asked() -> None:
+    """Fetch one file from a mirror that answers what is in the file `answer`."""
+    name = "list_attr_celeba.txt"
+    for other in set(child.facts.DRIVE) - {name}:
+        del child.facts.DRIVE[other]
+    child.facts.MD5[name] = hashlib.md5(stage.FETCHED).hexdigest()
+    child.fetch.PAUSE = 0
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        while True:
+            with server.accept()[0] as asked, suppress(OSError):
+                asked.recv(2**16)
+                asked.sendall(Path("answer").read_bytes())
+
+    threading.Thread(target=answer, daemon=True).start()
+    child.command("celeba", "fetch", "out", "--mirror", f"http://127.0.0.1:{server.getsockname()[1]}")()
 
 
 def _scoreboard() -> None:
@@ -222,6 +290,25 @@ def _measures() -> str:
     return ""
 
 
+def _fetched() -> str:
+    (file,) = (path for path in Path("out").rglob("*") if path.is_file())
+    return "" if file.read_bytes() == stage.FETCHED else f"{file} is not what the mirror has"
+
+
+def _results() -> str:
+    for found in child.results.open_replications("results"):
+        numbers = [found.bits_per_dim, found.auc, *(row.estimate for row in found.rows.values() if row)]
+        if not np.isfinite([(number.estimate, *number.ci) for number in numbers]).all():
+            return f"{found.cell}: {numbers}"
+    return ""
+
+
+def _same_measures(base: Path) -> str:
+    """Latents that were damaged are encoded again."""
+    before, after = (child.measured.open_measures(place / "measured/model").rows for place in (base, Path()))
+    return "" if before == after else f"measured {after}, not {before}"
+
+
 def _ledger() -> str:
     for entry in child.claims.load():
         numbers = () if entry.estimate is None else (entry.estimate, *entry.ci, entry.n)
@@ -278,18 +365,18 @@ def _strays(before: dict[str, str], after: dict[str, str], allowed: str) -> str:
 
 
 def campaign(
-    n: int, seed: int = 0, only: tuple[str, ...] = (), number: int | None = None, keep: Path | None = None
-) -> tuple[str, list[str]]:
+    n: int, seed: int, only: tuple[str, ...], number: int | None, kept: Path | None
+) -> tuple[dict[str, list[int]], list[str]]:
     """n damaged files of each kind: a table, and a line for each way of being wrong."""
     rows, wrong = {}, {}
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as place:
+    with tempfile.TemporaryDirectory(dir=memory()) as place:
         base = stage.make(Path(place))
         chosen = {name: kind for name, kind in kinds(base).items() if not only or name in only}
         with child.Bar(total=n * len(chosen), desc="damage", unit="file") as bar:
             for name, kind in chosen.items():
                 row = rows[name] = [0, 0, 0, 0]
                 for k in range(n) if number is None else (number,):
-                    result, fault = case(name, kind, base, seed, k, keep)
+                    result, fault = case(name, kind, base, seed, k, kept)
                     row[0] += 1
                     row[1 + ("right", "one line", "").index(result)] += 1
                     if fault:
@@ -297,7 +384,7 @@ def campaign(
                         wrong.setdefault((name, told), []).append(fault)
                     bar.update()
     lines = [f"{len(faults)} x {faults[0]}" for faults in wrong.values()]
-    return child.table(rows, ("kind", "tried", "right", "one line", "anything else")), lines
+    return rows, lines
 
 
 @click.command()
@@ -305,11 +392,14 @@ def campaign(
 @click.option("--seed", default=0, show_default=True, help="Another seed damages them otherwise.")
 @click.option("--kind", multiple=True, help="This kind of file alone; may be given again.")
 @click.option("--case", type=int, help="One case alone, as a fault names it.")
-@click.option("--keep", type=Path, help="Copy the damaged file of that case, and what is beside it, here.")
-def main(n: int, seed: int, kind: tuple[str, ...], case: int | None, keep: Path | None) -> None:
+@click.option("--keep", "kept", type=Path, help="Copy the damaged file of that case, and what is beside it, here.")
+@click.option("--out", type=Path, help="Put the table's rows into this CSV file.")
+def main(n: int, seed: int, kind: tuple[str, ...], case: int | None, kept: Path | None, out: Path | None) -> None:
     """Damage files at random; the command that reads one must be right, or refuse it in one line."""
-    table, wrong = campaign(n, seed, kind, case, keep)
-    click.echo("\n".join([*wrong, table]))
+    rows, wrong = campaign(n, seed, kind, case, kept)
+    click.echo("\n".join([*wrong, table(rows, HEADER)]))
+    if out:
+        keep(out, rows, HEADER, seed)
     sys.exit(bool(wrong))
 
 

@@ -2,7 +2,8 @@
 
 A command dies by SIGKILL at a change to the disk that it is about to make (a file opened to write, a renaming, a
 removal), in the middle of a write, or at any time; often the run after it dies, too. What is there at the end has to
-be what a run that nobody disturbed leaves, file for file, and nothing else.
+be what a run that nobody disturbed leaves, file for file, and nothing else. With --interrupt they get Ctrl-C instead,
+and have to end in one line besides.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 import click
 
 from . import child, stage
+from .results import OTHER, keep, table
 
 ALWAYS_MORE = 0.4  # chance that the run after a kill is killed, too
 MOST = 6  # kills in a row
@@ -31,41 +33,57 @@ MOST = 6  # kills in a row
 
 @dataclass(frozen=True)
 class Kind:
-    """A command to kill, and what it needs to find in the folder that it runs in."""
+    """A command to kill, what it needs to find in the folder that it runs in, and what it may leave there that is not
+    whole when it cannot end, a pattern."""
 
     action: child.Action
     brings: tuple[str, ...] = ()
+    kept: str = "^$"
 
 
 def kinds(base: Path, mirror: str) -> dict[str, Kind]:
     model = ("model/config.json", "model/model.safetensors")
+    known = (*model, *(f"model/{file}.safetensors" for file in ("study", "judge", "second-judge")))
+    half = tuple(f"half/{file}" for file in ("config.json", "model.safetensors", "state.safetensors", "log.jsonl"))
+    edit = ("edit", base / "face.png", "--model", base / "model", "-a", "Smiling", "-o")
+    crops = r"^out\.part(/|$)"
     return {
-        "train": Kind(stage.train(base / "config.toml", base / "packed", "run")),
-        "crop": Kind(stage.crop(base / "tree", "out")),
-        "crop --packed": Kind(stage.crop(base / "tree", "out", "--packed")),
+        "train": Kind(stage.train(base / "config.toml", base / "packed", "run"), kept=r"^run/"),
+        "train, resumed": Kind(stage.train(base / "config.toml", base / "packed", "half"), half, kept="^half/"),
+        "linear": Kind(child.command("linear", "out", "--data", base / "packed", "--n", 100)),
+        "crop": Kind(stage.crop(base / "tree", "out"), kept=crops),
+        "crop --packed": Kind(stage.crop(base / "tree", "out", "--packed"), kept=crops),
         "study": Kind(stage.study("model", base / "packed"), model),
         "judge": Kind(stage.judge("model", base / "packed"), model),
         "second judge": Kind(stage.judge("model", base / "packed", second=True), model),
+        "measure": Kind(stage.measure("model", base / "packed"), known, kept=r"^model/measures\.json$"),
+        "replicate": Kind(stage.replicate(base / "plan.toml"), kept="^runs/"),
         "faces": Kind(child.command("faces", "out", "--n", 1, "--size", 32)),
         "publish": Kind(child.command("publish", base / "run", "out")),
-        "fetch": Kind(_fetch(mirror)),
+        "fetch": Kind(_fetch(mirror), kept=r"\.part$"),
         "sample": Kind(child.command("sample", base / "model", "-o", "grid.png", "--n", 4)),
+        "edit": Kind(child.command(*edit, "strip.png")),
+        "edit, animated": Kind(child.command(*edit, "strip.gif")),
+        "ledger": Kind(stage.record("ledger")),
     }
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """A digest of every file below a folder by its path, and an entry for every folder."""
-    return {
-        str(path.relative_to(folder)): "folder" if path.is_dir() else hashlib.sha256(_bytes(path)).hexdigest()
-        for path in folder.rglob("*")
-    }
+    """A digest of every file below a folder by its path, and an entry for every folder and link."""
+    return {str(path.relative_to(folder)): _digest(path) for path in folder.rglob("*")}
+
+
+def _digest(path: Path) -> str:
+    if path.is_symlink():
+        return f"link to {os.readlink(path)}"
+    return "folder" if path.is_dir() else hashlib.sha256(_bytes(path)).hexdigest()
 
 
 def _bytes(path: Path) -> bytes:
-    """What the file holds; of a log, without the times."""
-    if path.name != "log.jsonl":
+    """What the file holds, without the times that it took."""
+    if path.suffix not in (".jsonl", ".json"):
         return path.read_bytes()
-    return re.sub(rb'"(images_per_s|seconds)": [\d.]+', b"", path.read_bytes())
+    return re.sub(rb'"(images_per_s|seconds)": ([\d.]+|{[^}]*})', b"", path.read_bytes())
 
 
 def difference(found: dict[str, str], right: dict[str, str]) -> str:
@@ -80,22 +98,23 @@ def difference(found: dict[str, str], right: dict[str, str]) -> str:
 class Campaign:
     """One kind of command, its undisturbed run, and its kills."""
 
-    def __init__(self, name: str, kind: Kind, base: Path, seed: int) -> None:
-        self.name, self.kind, self.base, self.seed = name, kind, base, seed
-        with self._folder() as folder:
+    def __init__(self, name: str, kind: Kind, base: Path, seed: int, signal: signal.Signals = signal.SIGKILL) -> None:
+        self.name, self.kind, self.base, self.seed, self.signal = name, kind, base, seed, signal
+        with self.folder() as folder:
             self.undisturbed = child.run(kind.action, folder, patience=300)
             if self.undisturbed.status:
                 raise RuntimeError(f"{name} fails undisturbed: {self.undisturbed.err}")
             self.right = contents(folder)
-            self.largest = max(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+            self.largest, self.pages = max(sizes), sum(size // 4096 + 1 for size in sizes) + 2
 
     @contextmanager
-    def _folder(self) -> Iterator[Path]:
+    def folder(self) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=self.base) as name:
-            self._fill(Path(name))
+            self.fill(Path(name))
             yield Path(name)
 
-    def _fill(self, folder: Path) -> None:
+    def fill(self, folder: Path) -> None:
         for file in self.kind.brings:
             (folder / file).parent.mkdir(exist_ok=True)
             shutil.copy(self.base / file, folder / file)
@@ -104,23 +123,29 @@ class Campaign:
         """How many kills there were in case `number`, and what was wrong after them."""
         chance = random.Random(f"{self.seed} {self.name} {number}")
         kills: list[child.Kill] = []
-        with self._folder() as folder:
+        with self.folder() as folder:
             while True:
                 again = len(kills) < MOST and (not kills or chance.random() < ALWAYS_MORE)
-                kill = child.random_kill(chance, self.undisturbed, self.largest) if again else None
+                kill = child.random_kill(chance, self.undisturbed, self.largest, self.signal) if again else None
                 done = child.run(self.kind.action, folder, kill, patience=120)
-                if done.status in (-signal.SIGKILL, -signal.SIGXFSZ) and not done.late:
+                if kill and self._stopped(done):
                     kills.append(kill)
-                elif kills:
+                elif kills or done.fault():
                     break
                 else:  # it was over before: once more
                     shutil.rmtree(folder)
                     folder.mkdir()
-                    self._fill(folder)
+                    self.fill(folder)
             # Killed after its last change, a command has nothing left to do, and may say so.
             missed = difference(contents(folder), self.right)
             wrong = done.fault() or (missed and f"{missed}; {done.err}".strip("; \n"))
         return len(kills), wrong and self._told(number, kills, wrong)
+
+    def _stopped(self, done: child.Outcome) -> bool:
+        """As it should be, before its end."""
+        if self.signal == signal.SIGKILL:
+            return done.status in (-signal.SIGKILL, -signal.SIGXFSZ) and not done.late
+        return done.one_line
 
     def _told(self, number: int, kills: list[child.Kill], wrong: str) -> str:
         return f"{self.name} {number}, killed {', then '.join(map(str, kills))}: {wrong}"
@@ -190,15 +215,20 @@ def mirror() -> Iterator[str]:
 # -------------------------------------------------------------------------------------------------------- main
 
 
-def campaign(n: int, seed: int = 0, only: tuple[str, ...] = (), number: int | None = None) -> tuple[str, list[str]]:
+HEADER = ("command", "tried", "kills", "right", OTHER)
+
+
+def campaign(
+    n: int, seed: int, only: tuple[str, ...], number: int | None, signal: signal.Signals
+) -> tuple[dict[str, list[int]], list[str]]:
     """n kills spread over all kinds of commands: a table and what was wrong."""
     rows, wrong = {}, []
-    with tempfile.TemporaryDirectory(dir=_memory()) as name, mirror() as url:
+    with tempfile.TemporaryDirectory(dir=memory()) as name, mirror() as url:
         base = stage.make(Path(name))
         chosen = {kind: made for kind, made in kinds(base, url).items() if not only or kind in only}
         with child.Bar(total=n, desc="kills", unit="kill") as bar:
             for i, (kind, made) in enumerate(chosen.items()):
-                killed, one = Campaign(kind, made, base, seed), number
+                killed, one = Campaign(kind, made, base, seed, signal), number
                 row = rows[kind] = [0, 0, 0, 0]  # cases, kills, right, anything else
                 share = n // len(chosen) + (i < n % len(chosen))
                 while row[1] < share:
@@ -209,10 +239,10 @@ def campaign(n: int, seed: int = 0, only: tuple[str, ...] = (), number: int | No
                     bar.update(kills)
                     if one is not None:
                         break
-    return child.table(rows, ("kind", "tried", "kills", "right", "anything else")), wrong
+    return rows, wrong
 
 
-def _memory() -> str | None:
+def memory() -> str | None:
     """Where files are fastest."""
     return next((place for place in ("/dev/shm",) if os.access(place, os.W_OK)), None)
 
@@ -222,10 +252,14 @@ def _memory() -> str | None:
 @click.option("--seed", default=0, show_default=True, help="Another seed kills at other moments.")
 @click.option("--kind", multiple=True, help="This kind of command alone; may be given again.")
 @click.option("--case", type=int, help="One case alone, as a fault names it.")
-def main(n: int, seed: int, kind: tuple[str, ...], case: int | None) -> None:
+@click.option("--interrupt", is_flag=True, help="Ctrl-C in place of kills; each has to end in one line, too.")
+@click.option("--out", type=Path, help="Put the table's rows into this CSV file.")
+def main(n: int, seed: int, kind: tuple[str, ...], case: int | None, interrupt: bool, out: Path | None) -> None:
     """Kill commands at random moments; what they leave when run again must be what an undisturbed run leaves."""
-    table, wrong = campaign(n, seed, kind, case)
-    click.echo("\n".join([*wrong, table]))
+    rows, wrong = campaign(n, seed, kind, case, signal.SIGINT if interrupt else signal.SIGKILL)
+    click.echo("\n".join([*wrong, table(rows, HEADER)]))
+    if out:
+        keep(out, rows, HEADER, seed)
     sys.exit(bool(wrong))
 
 

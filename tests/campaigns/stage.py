@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,48 @@ held_out = 8
 """
 
 
+PLAN = """\
+data = "{data}"
+judges = "{judges}"
+rows = ["C08", "B01"]
+study = 100
+faces = 20
+
+[model]
+image_size = 16
+levels = 2
+steps = 1
+width = 8
+
+[training]
+steps = 4
+batch = 8
+warmup = 2
+log_every = 1
+checkpoint_every = 2
+held_out = 8
+
+[[cells]]
+name = "tiny"
+seeds = [1]
+
+[[cells]]
+name = "twisted"
+kind = "ablation"
+start = "tiny"
+model = {{ twist = 3.0 }}
+seeds = [1]
+
+[[cells]]
+name = "flat"
+kind = "linear"
+seeds = [0]
+"""
+
+FETCHED = b"3 images\n" * 40  # a file to fetch
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % len(FETCHED)
+
+
 def make(folder: Path) -> Path:
     """All of it, in an empty folder."""
     rng = np.random.default_rng(0)
@@ -52,8 +95,12 @@ def make(folder: Path) -> Path:
     _packed(folder / "packed", rng, 200)
     _packed(folder / "small", rng, 12)
     (folder / "config.toml").write_text(CONFIG)
+    (folder / "plan.toml").write_text(PLAN.format(data=folder / "packed", judges=folder / "model"))
     Image.fromarray(_pictures(rng, 1)[0].transpose(1, 2, 0)).save(folder / "face.png")
     (folder / "face.jpg").write_bytes((folder / "tree" / "img_align_celeba" / "000001.jpg").read_bytes())
+    _pictures_of_all_kinds(folder)
+    (folder / "ablation.toml").write_text('kind = "ablation"\n' + CONFIG.replace('"affine"', '"additive"\ntwist = 2.0'))
+    (folder / "answer").write_bytes(ANSWER + FETCHED)
     for action in (train(folder / "config.toml", folder / "packed", folder / "run"),
                    child.command("publish", folder / "run", folder / "bare")):  # fmt: skip
         _well(action, folder)
@@ -62,6 +109,10 @@ def make(folder: Path) -> Path:
     for action in (study("model", packed), judge("model", packed), judge("model", packed, second=True)):
         _well(action, folder)
     _measured(folder / "model")
+    shutil.copytree(folder / "model", folder / "measured" / "model")
+    for action in (child.command("linear", "flat", "--data", packed, "--n", 100),
+                   replicate(folder / "plan.toml"), measure_kept(packed)):  # fmt: skip
+        _well(action, folder)
     shutil.copytree(folder / "run", folder / "half")
     _well(_half(folder), folder)
     for form in ("files", "packed"):
@@ -100,6 +151,44 @@ def study(model: Path | str, data: Path) -> child.Action:
 def judge(model: Path | str, data: Path, second: bool = False) -> child.Action:
     """As `glowkit judge`, for one of the two and one epoch."""
     return child.library(lambda: child.judge.train_judge(model, data=data, epochs=1, second=second))
+
+
+def measure(model: Path | str, data: Path) -> child.Action:
+    return child.command("measure", model, "--data", data, "--row", "C08", "--row", "B01")
+
+
+def measure_kept(data: Path) -> child.Action:
+    """Measure again, from latents in the cache."""
+
+    def action() -> None:
+        os.environ["GLOWKIT_CACHE"] = "measured/cache"
+        measure("measured/model", data)()
+
+    return action
+
+
+def replicate(plan: Path) -> child.Action:
+    """As `glowkit replicate`, whose other processes would each load torch anew."""
+
+    class Here:
+        imap_unordered = staticmethod(map)
+
+    def action() -> None:
+        child.replications._workers = lambda jobs: nullcontext(Here)
+        child.command("replicate", plan, "--out", "results")()
+
+    return action
+
+
+def record(folder: str) -> child.Action:
+    """A verdict into the ledger, as chapters do."""
+
+    def action() -> None:
+        os.environ["GLOWKIT_CLAIMS"] = folder
+        entry = dict(estimate=0.8, ci=(0.79, 0.81), n=1000, control="0.5 as printed", model="none")
+        child.claims.record("C31", **entry)
+
+    return child.library(action)
 
 
 def _half(folder: Path) -> child.Action:
@@ -146,6 +235,16 @@ def _pictures(rng: np.random.Generator, n: int, size: int = SIZE) -> np.ndarray:
     """uint8 (n, 3, size, size): blocks of colour."""
     block = size // 4
     return rng.integers(0, 256, (n, 3, 4, 4), dtype=np.uint8).repeat(block, 2).repeat(block, 3)
+
+
+def _pictures_of_all_kinds(folder: Path) -> None:
+    """The face in other formats, and turned as a phone says it."""
+    with Image.open(folder / "face.png") as face:
+        for suffix in ("webp", "tiff", "gif", "bmp"):
+            face.save(folder / f"face.{suffix}")
+        exif = Image.Exif()
+        exif[0x0112], exif[0x010F] = 6, "A phone"
+        face.save(folder / "turned.jpg", exif=exif)
 
 
 def _tree(folder: Path, rng: np.random.Generator, n: int, comma: bool = False) -> None:
