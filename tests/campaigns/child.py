@@ -37,7 +37,6 @@ from glowkit.book import claims, figures  # noqa: E402, F401
 from glowkit.celeba import cropping, facts, fetch  # noqa: E402, F401
 from glowkit.errors import GlowkitError  # noqa: E402
 from glowkit.replications import plan, results  # noqa: E402, F401
-from glowkit.replications import run as replications  # noqa: E402, F401
 
 torch.set_num_threads(1)
 sys.dont_write_bytecode = True

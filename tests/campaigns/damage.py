@@ -28,7 +28,7 @@ from PIL import Image
 
 from . import child, stage
 from .kills import contents, memory
-from .mutations import IMAGE, JSON, NPY, SAFETENSORS, TEXT, ZIP, Mutation, word
+from .mutations import IMAGE, JSON, NPY, SAFETENSORS, TEXT, ZIP, Mutation
 from .results import OTHER, keep, table
 
 HEADER = ("kind", "tried", "right", "one line", OTHER)
@@ -83,6 +83,7 @@ def kinds(base: Path) -> dict[str, Kind]:
     begun = r"^run(/(state\.safetensors|log\.jsonl))?$"
     config = {"action": _two_steps(base), "check": lambda: "", "writes": r"^run(/|$)", "kept": begun}
     study = {"action": edit(base / "face.png", "model"), **picture}
+    flat = child.command("sample", "flat", "-o", "out.png", "--n", 4)
     faces = [f"face.{suffix}" for suffix in ("webp", "tiff", "gif", "bmp")]
     cached = sorted(str(path.relative_to(base)) for path in (base / "measured/cache").rglob("*.npy"))
     found = {
@@ -130,12 +131,8 @@ def kinds(base: Path) -> dict[str, Kind]:
             r"^run(/|$)",
             begun,
         ),
-        "linear flow": Kind(
-            *few("flat", "config.json", "model.safetensors"),
-            (*SAFETENSORS, word),
-            child.command("sample", "flat", "-o", "out.png", "--n", 4),
-            **picture,
-        ),
+        "linear flow": Kind(*few("flat", "model.safetensors"), SAFETENSORS, flat, **picture),
+        "linear flow's config.json": Kind(*few("flat", "config.json"), JSON, flat, **picture),
         "plan": Kind(
             ("plan.toml",),
             ("plan.toml",),
@@ -145,7 +142,7 @@ def kinds(base: Path) -> dict[str, Kind]:
             "^$",
         ),
         "results of a plan": Kind(
-            *few("results", "tiny-seed1.json", "flat-seed0.json"),
+            *few("results", "tiny-seed1.json"),
             JSON,
             child.library(lambda: child.results.open_replications("results")),
             _results,

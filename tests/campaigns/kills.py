@@ -57,7 +57,6 @@ def kinds(base: Path, mirror: str) -> dict[str, Kind]:
         "judge": Kind(stage.judge("model", base / "packed"), model),
         "second judge": Kind(stage.judge("model", base / "packed", second=True), model),
         "measure": Kind(stage.measure("model", base / "packed"), known, kept=r"^model/measures\.json$"),
-        "replicate": Kind(stage.replicate(base / "plan.toml"), kept="^runs/"),
         "faces": Kind(child.command("faces", "out", "--n", 1, "--size", 32)),
         "publish": Kind(child.command("publish", base / "run", "out")),
         "fetch": Kind(_fetch(mirror), kept=r"\.part$"),

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import zipfile
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -42,44 +41,7 @@ held_out = 8
 """
 
 
-PLAN = """\
-data = "{data}"
-judges = "{judges}"
-rows = ["C08", "B01"]
-study = 100
-faces = 20
-
-[model]
-image_size = 16
-levels = 2
-steps = 1
-width = 8
-
-[training]
-steps = 4
-batch = 8
-warmup = 2
-log_every = 1
-checkpoint_every = 2
-held_out = 8
-
-[[cells]]
-name = "tiny"
-seeds = [1]
-
-[[cells]]
-name = "twisted"
-kind = "ablation"
-start = "tiny"
-model = {{ twist = 3.0 }}
-seeds = [1]
-
-[[cells]]
-name = "flat"
-kind = "linear"
-seeds = [0]
-"""
-
+REPLICATIONS = Path(__file__).parents[1] / "replications"
 FETCHED = b"3 images\n" * 40  # a file to fetch
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % len(FETCHED)
 
@@ -95,7 +57,9 @@ def make(folder: Path) -> Path:
     _packed(folder / "packed", rng, 200)
     _packed(folder / "small", rng, 12)
     (folder / "config.toml").write_text(CONFIG)
-    (folder / "plan.toml").write_text(PLAN.format(data=folder / "packed", judges=folder / "model"))
+    shutil.copy(REPLICATIONS / "tiny.toml", folder / "plan.toml")
+    (folder / "results").mkdir()
+    shutil.copy(REPLICATIONS / "tiny-seed1.json", folder / "results")
     Image.fromarray(_pictures(rng, 1)[0].transpose(1, 2, 0)).save(folder / "face.png")
     (folder / "face.jpg").write_bytes((folder / "tree" / "img_align_celeba" / "000001.jpg").read_bytes())
     _pictures_of_all_kinds(folder)
@@ -111,7 +75,7 @@ def make(folder: Path) -> Path:
     _measured(folder / "model")
     shutil.copytree(folder / "model", folder / "measured" / "model")
     for action in (child.command("linear", "flat", "--data", packed, "--n", 100),
-                   replicate(folder / "plan.toml"), measure_kept(packed)):  # fmt: skip
+                   measure_kept(packed)):  # fmt: skip
         _well(action, folder)
     shutil.copytree(folder / "run", folder / "half")
     _well(_half(folder), folder)
@@ -163,19 +127,6 @@ def measure_kept(data: Path) -> child.Action:
     def action() -> None:
         os.environ["GLOWKIT_CACHE"] = "measured/cache"
         measure("measured/model", data)()
-
-    return action
-
-
-def replicate(plan: Path) -> child.Action:
-    """As `glowkit replicate`, whose other processes would each load torch anew."""
-
-    class Here:
-        imap_unordered = staticmethod(map)
-
-    def action() -> None:
-        child.replications._workers = lambda jobs: nullcontext(Here)
-        child.command("replicate", plan, "--out", "results")()
 
     return action
 
