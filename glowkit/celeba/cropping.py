@@ -80,13 +80,13 @@ def crop_tree(
     if padding not in PADDINGS:
         raise GlowkitError(f"padding {padding!r}: choose one of {', '.join(PADDINGS)}")
     tree, out = read(src, kind, allow_cut=True), Path(out)
-    if out.exists():
-        raise GlowkitError(f"{out}: exists already; name a new folder")
+    _check_new(out)
     part = out.with_name(out.name + ".part")
     eyes = "at their fixed place" if tree.landmarks is None else "as listed"
     form = "packed" if packed else "files"
     try:
         with alone_in(part):
+            _check_new(out)  # another process may have made it meanwhile
             _begin(part, f"{size} x {size} pixels of {tree.kind}, eyes {eyes}, padding {padding}, {form}\n")
             with (_Array if packed else _Folder)(part, size) as store:
                 faults = _crop_missing(tree, store, part / REPORT, size, padding, packed)
@@ -109,6 +109,11 @@ def crop_tree(
         raise GlowkitError(f"{part}: {why}; the crops made so far are kept there, run again to go on") from error
     os.replace(part, out)
     return problems
+
+
+def _check_new(out: Path) -> None:
+    if out.exists():
+        raise GlowkitError(f"{out}: exists already; name a new folder")
 
 
 def _begin(part: Path, settings: str) -> None:

@@ -182,14 +182,18 @@ def begin(
     start = time.monotonic()
     process = os.fork()
     if not process:
-        os.setpgid(0, 0)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(out_end, 1)
-        os.dup2(err_end, 2)
-        os.closerange(3, told_end)
-        if powerless:
-            _drop_powers()
-        _child(action, folder, kill, check, memory, told_end)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            os.setpgid(0, 0)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(out_end, 1)
+            os.dup2(err_end, 2)
+            os.closerange(3, told_end)
+            if powerless:
+                _drop_powers()
+            _child(action, folder, kill, check, memory, told_end)
+        finally:
+            os._exit(CRASHED)  # whatever happens: what follows is the parent's
     with suppress(OSError):  # whoever comes first, child or parent
         os.setpgid(process, process)
     for pipe in (out_end, err_end, told_end):
@@ -249,7 +253,11 @@ def _child(action: Action, folder: Path, kill: Kill | None, check, memory: int |
             resource.setrlimit(resource.RLIMIT_AS, (have + memory, have + memory))
         _watch(kill, told)
         try:
-            action()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            try:
+                action()
+            finally:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
             status = 0
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else int(end.code is not None)

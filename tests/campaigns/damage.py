@@ -362,9 +362,9 @@ def _strays(before: dict[str, str], after: dict[str, str], allowed: str) -> str:
 
 
 def campaign(
-    n: int, seed: int, only: tuple[str, ...], number: int | None, kept: Path | None
+    n: int, seed: int, only: tuple[str, ...], number: int | None, kept: Path | None, out: Path | None
 ) -> tuple[dict[str, list[int]], list[str]]:
-    """n damaged files of each kind: a table, and a line for each way of being wrong."""
+    """n damaged files of each kind: a table, kept in `out` row by row, and a line for each way of being wrong."""
     rows, wrong = {}, {}
     with tempfile.TemporaryDirectory(dir=memory()) as place:
         base = stage.make(Path(place))
@@ -380,6 +380,8 @@ def campaign(
                         told = re.sub(r"[\d.]+|'[^']*'", "#", fault.partition("): ")[2])[:120]
                         wrong.setdefault((name, told), []).append(fault)
                     bar.update()
+                if out:
+                    keep(out, {name: row}, HEADER, seed)
     lines = [f"{len(faults)} x {faults[0]}" for faults in wrong.values()]
     return rows, lines
 
@@ -393,10 +395,8 @@ def campaign(
 @click.option("--out", type=Path, help="Put the table's rows into this CSV file.")
 def main(n: int, seed: int, kind: tuple[str, ...], case: int | None, kept: Path | None, out: Path | None) -> None:
     """Damage files at random; the command that reads one must be right, or refuse it in one line."""
-    rows, wrong = campaign(n, seed, kind, case, kept)
+    rows, wrong = campaign(n, seed, kind, case, kept, out)
     click.echo("\n".join([*wrong, table(rows, HEADER)]))
-    if out:
-        keep(out, rows, HEADER, seed)
     sys.exit(bool(wrong))
 
 

@@ -192,9 +192,9 @@ WAYS = {"full": full, "barred": barred, "together": together}
 
 
 def campaign(
-    way: str, n: int, seed: int, only: tuple[str, ...], number: int | None
+    way: str, n: int, seed: int, only: tuple[str, ...], number: int | None, out: Path | None
 ) -> tuple[dict[str, list[int]], list[str]]:
-    """n cases of each command: a table and what was wrong."""
+    """n cases of each command: a table, kept in `out` row by row, and what was wrong."""
     rows, wrong = {}, []
     with tempfile.TemporaryDirectory(dir=memory()) as name, mirror() as url:
         base = stage.make(Path(name))
@@ -209,6 +209,8 @@ def campaign(
                     row[1 + (RIGHT, ONE_LINE, "").index(found)] += 1
                     wrong += [f"{kind} {k}, {fault}"] if fault else []
                     bar.update()
+                if out:
+                    keep(out, {kind: row}, HEADER, seed)
     return rows, wrong
 
 
@@ -224,10 +226,8 @@ def main(way: str, n: int, seed: int, kind: tuple[str, ...], case: int | None, o
     if way != "together" and not own_mounts():
         click.echo("disks: this system lets nobody mount a small disk of their own, so nothing was tried")
         return
-    rows, wrong = campaign(way, n, seed, kind, case)
+    rows, wrong = campaign(way, n, seed, kind, case, out)
     click.echo("\n".join([*wrong, table(rows, HEADER)]))
-    if out:
-        keep(out, rows, HEADER, seed)
     sys.exit(bool(wrong))
 
 

@@ -218,9 +218,9 @@ HEADER = ("command", "tried", "kills", "right", OTHER)
 
 
 def campaign(
-    n: int, seed: int, only: tuple[str, ...], number: int | None, signal: signal.Signals
+    n: int, seed: int, only: tuple[str, ...], number: int | None, signal: signal.Signals, out: Path | None
 ) -> tuple[dict[str, list[int]], list[str]]:
-    """n kills spread over all kinds of commands: a table and what was wrong."""
+    """n kills spread over all kinds of commands: a table, kept in `out` row by row, and what was wrong."""
     rows, wrong = {}, []
     with tempfile.TemporaryDirectory(dir=memory()) as name, mirror() as url:
         base = stage.make(Path(name))
@@ -238,6 +238,8 @@ def campaign(
                     bar.update(kills)
                     if one is not None:
                         break
+                if out:
+                    keep(out, {kind: row}, HEADER, seed)
     return rows, wrong
 
 
@@ -255,10 +257,8 @@ def memory() -> str | None:
 @click.option("--out", type=Path, help="Put the table's rows into this CSV file.")
 def main(n: int, seed: int, kind: tuple[str, ...], case: int | None, interrupt: bool, out: Path | None) -> None:
     """Kill commands at random moments; what they leave when run again must be what an undisturbed run leaves."""
-    rows, wrong = campaign(n, seed, kind, case, signal.SIGINT if interrupt else signal.SIGKILL)
+    rows, wrong = campaign(n, seed, kind, case, signal.SIGINT if interrupt else signal.SIGKILL, out)
     click.echo("\n".join([*wrong, table(rows, HEADER)]))
-    if out:
-        keep(out, rows, HEADER, seed)
     sys.exit(bool(wrong))
 
 

@@ -40,6 +40,20 @@ def one_line(caught) -> str:
     return str(caught.value)
 
 
+def test_crops_that_another_process_made_meanwhile_are_kept(tree, tmp_path, monkeypatch):
+    out = tmp_path / "crops"
+
+    def after_another(part):
+        monkeypatch.setattr(cropping, "alone_in", alone_in)
+        crop_tree(tree, out, 32)
+        return alone_in(part)
+
+    monkeypatch.setattr(cropping, "alone_in", after_another)
+    with pytest.raises(GlowkitError, match="crops: exists already; name a new folder"):
+        crop_tree(tree, out, 32)
+    assert len(celeba.read(out)) == 4 and not (tmp_path / "crops.part").exists()
+
+
 def test_writes_an_official_tree(tree, tmp_path):
     write_landmarks(tree / "list_landmarks_align_celeba.txt", ROWS)
     out = tmp_path / "crops"
