@@ -39,7 +39,7 @@ class OneLineErrors(click.Group):
         except click.ClickException as error:
             command = error.ctx.command_path if getattr(error, "ctx", None) else "glowkit"
             message, status = f"{error.format_message()} ({command} --help tells more)", error.exit_code
-        except click.Abort:
+        except (click.Abort, KeyboardInterrupt):  # click sees those that come while it runs a command
             message, status = "stopped", 130
         except GlowkitError as error:
             message, status = str(error), 1

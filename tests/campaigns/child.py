@@ -106,7 +106,8 @@ class Outcome:
             well = all(line.startswith("glowkit: ") for line in self.err.splitlines())
             return "" if well else f"it ends well, but says: {last}"
         if self.status == CRASHED:
-            return f"stack: {last}"
+            where = [line.strip() for line in self.err.splitlines() if line.startswith("  File ")][-3:]
+            return f"stack: {last}; {'; '.join(where)}"
         if self.status == WRONG:
             return last
         return "" if self.one_line else f"status {self.status}, {self.err.count(chr(10))} lines: {last}"
