@@ -46,7 +46,7 @@ gpu: $(READY)
 campaign: $(READY)
 	$(BIN)/python -m tests.campaigns.kills --n $(KILLS) --out $(FOUND)/kills.csv
 	$(BIN)/python -m tests.campaigns.kills --n $(KILLS) --interrupt --out $(FOUND)/interrupts.csv
-	for way in full barred together; do $(BIN)/python -m tests.campaigns.disks $$way --out $(FOUND)/$$way.csv || exit 1; done
+	$(BIN)/python -m tests.campaigns.disks --out $(FOUND)
 	$(BIN)/python -m tests.campaigns.damage --n $(N) --out $(FOUND)/damage.csv
 	$(BIN)/python -m tests.campaigns.coverage --out $(FOUND)/coverage.csv
 

@@ -279,11 +279,12 @@ def main(n: int, row: tuple[str, ...], out: Path | None) -> None:
     chosen = {name: draw for name, draw in ROWS.items() if not row or name.startswith(row)}
     low = False
     for name, draw in chosen.items():
-        held = coverage(draw, n)
-        low |= intervals.wilson(round(held * n), n).ci[1] < LEAST
-        click.echo(f"{held:.3f}  {name}")
+        held = intervals.wilson(round(coverage(draw, n) * n), n)
+        low |= held.ci[1] < LEAST
+        covers = f"{held.estimate:.1%} [{held.ci[0]:.1%}, {held.ci[1]:.1%}]".replace("%,", ",").replace("%]", "]")
+        click.echo(f"{covers}  {name}")
         if out:
-            keep(out, {name: (n, f"{held:.1%}")}, ("interval of", "n", "covers"), seed=0, total=False)
+            keep(out, {name: (n, covers)}, ("interval of", "n", "covers"), seed=0, total=False)
     sys.exit(low)
 
 

@@ -192,42 +192,46 @@ WAYS = {"full": full, "barred": barred, "together": together}
 
 
 def campaign(
-    way: str, n: int, seed: int, only: tuple[str, ...], number: int | None, out: Path | None
-) -> tuple[dict[str, list[int]], list[str]]:
-    """n cases of each command: a table, kept in `out` row by row, and what was wrong."""
-    rows, wrong = {}, []
+    ways: tuple[str, ...], n: int, seed: int, only: tuple[str, ...], number: int | None, out: Path | None
+) -> tuple[dict[str, dict[str, list[int]]], list[str]]:
+    """n cases of each command and way: tables by way, kept in the folder `out` row by row, and what was wrong."""
+    tables, wrong = {way: {} for way in ways}, []
     with tempfile.TemporaryDirectory(dir=memory()) as name, mirror() as url:
         base = stage.make(Path(name))
         chosen = {kind: made for kind, made in kinds(base, url).items() if not only or kind in only}
-        with child.Bar(total=n * len(chosen), desc=way, unit="case") as bar:
+        with child.Bar(total=n * len(chosen) * len(ways), desc="disks", unit="case") as bar:
             for kind, made in chosen.items():
                 undisturbed = Campaign(kind, made, base, seed)
-                row = rows[kind] = [0, 0, 0, 0]
-                for k in range(n) if number is None else (number,):
-                    found, fault = WAYS[way](undisturbed, random.Random(f"{seed} {way} {kind} {k}"))
-                    row[0] += 1
-                    row[1 + (RIGHT, ONE_LINE, "").index(found)] += 1
-                    wrong += [f"{kind} {k}, {fault}"] if fault else []
-                    bar.update()
-                if out:
-                    keep(out, {kind: row}, HEADER, seed)
-    return rows, wrong
+                for way, rows in tables.items():
+                    row = rows[kind] = [0, 0, 0, 0]
+                    for k in range(n) if number is None else (number,):
+                        found, fault = WAYS[way](undisturbed, random.Random(f"{seed} {way} {kind} {k}"))
+                        row[0] += 1
+                        row[1 + (RIGHT, ONE_LINE, "").index(found)] += 1
+                        wrong += [f"{way}: {kind} {k}, {fault}"] if fault else []
+                        bar.update()
+                    if out:
+                        keep(out / f"{way}.csv", {kind: row}, HEADER, seed)
+    return tables, wrong
 
 
 @click.command()
-@click.argument("way", type=click.Choice(list(WAYS)))
-@click.option("--n", default=20, show_default=True, help="How many cases of each command.")
+@click.argument("ways", nargs=-1, type=click.Choice(list(WAYS)))
+@click.option("--n", default=20, show_default=True, help="How many cases of each command, in each way.")
 @click.option("--seed", default=0, show_default=True, help="Another seed has other cases.")
 @click.option("--kind", multiple=True, help="This kind of command alone; may be given again.")
 @click.option("--case", type=int, help="One case alone, as a fault names it.")
-@click.option("--out", type=Path, help="Put the table's rows into this CSV file.")
-def main(way: str, n: int, seed: int, kind: tuple[str, ...], case: int | None, out: Path | None) -> None:
+@click.option(
+    "--out", type=Path, help="Put the tables' rows into full.csv, barred.csv and together.csv of this folder."
+)
+def main(ways: tuple[str, ...], n: int, seed: int, kind: tuple[str, ...], case: int | None, out: Path | None) -> None:
     """A full disk, folders that cannot be written to, or two runs at once: right, or one line, and nothing half."""
-    if way != "together" and not own_mounts():
-        click.echo("disks: this system lets nobody mount a small disk of their own, so nothing was tried")
-        return
-    rows, wrong = campaign(way, n, seed, kind, case, out)
-    click.echo("\n".join([*wrong, table(rows, HEADER)]))
+    ways = ways or tuple(WAYS)
+    if set(ways) != {"together"} and not own_mounts():
+        click.echo("disks: this system lets nobody mount a small disk of their own: two runs at once alone are tried")
+        ways = ("together",)
+    tables, wrong = campaign(ways, n, seed, kind, case, out)
+    click.echo("\n".join([*wrong, *(f"{way}\n{table(rows, HEADER)}" for way, rows in tables.items())]))
     sys.exit(bool(wrong))
 
 
