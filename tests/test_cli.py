@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -428,3 +429,13 @@ def test_an_error_of_a_library_that_is_but_a_text_names_the_file_too(tmp_path):
         raise OSError("encoder error -2")
     assert (caught.value.filename, caught.value.strerror) == (str(path), "encoder error -2")
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_before_a_command_runs_is_one_line_too(monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(click.Group, "main", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        app(["claims"])
+    assert ended.value.code == 130 and capsys.readouterr().err == "glowkit: stopped\n"

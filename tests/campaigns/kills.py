@@ -52,7 +52,7 @@ def kinds(base: Path, mirror: str) -> dict[str, Kind]:
         "train, resumed": Kind(stage.train(base / "config.toml", base / "packed", "half"), half, kept="^half/"),
         "linear": Kind(child.command("linear", "out", "--data", base / "packed", "--n", 100)),
         "crop": Kind(stage.crop(base / "tree", "out"), kept=crops),
-        "crop --packed": Kind(stage.crop(base / "tree", "out", "--packed"), kept=crops),
+        "crop, packed": Kind(stage.crop(base / "tree", "out", "--packed"), kept=crops),
         "study": Kind(stage.study("model", base / "packed"), model),
         "judge": Kind(stage.judge("model", base / "packed"), model),
         "second judge": Kind(stage.judge("model", base / "packed", second=True), model),
