@@ -95,8 +95,9 @@ class Outcome:
             return "it hangs"
         if self.status < 0:
             return f"it dies of {signal.Signals(-self.status).name}"
-        if self.status == 0:
-            return f"it ends well, but says: {last}" if self.err else ""
+        if self.status == 0:  # with a warning, perhaps
+            well = all(line.startswith("glowkit: ") for line in self.err.splitlines())
+            return "" if well else f"it ends well, but says: {last}"
         if self.status == CRASHED:
             return f"stack: {last}"
         if self.status == WRONG:
