@@ -54,7 +54,7 @@ def edit(
     given: Sequence[float] | None = None,
     kind: str = "mean",
 ) -> Edit:
-    """Add `alphas` times the direction of `attribute` to the face in an RGB image; without one, to `demo`'s.
+    """Add `alphas` times the direction of `attribute` to the face in an image; without one, to `demo`'s.
 
     flow: the model of that name or folder, with its study. alphas begin with 0. given: x1, y1, x2, y2 of the eyes in
     pixels of the image, else they are looked for (`placed`). kind: one of `controlled.DIRECTIONS`. Raises GlowkitError
@@ -67,6 +67,7 @@ def edit(
         x, what = demo(model, flow, study, attribute)
         said.append(what)
     else:
+        image = celeba.pictures.shown(image)[0].convert("RGB")
         left, right = placed(image, given, said, warnings)
         x = celeba.crop(image, left, right, flow.image_size)
     # Noise as in training: at bin centres an edit does less.
