@@ -257,6 +257,8 @@ def _row(faces: dict[str, tuple[Tensor, str]]) -> str:
 
 
 def _judged(judge: Judge, name: str, faces: dict[str, tuple[Tensor, str]]) -> str:
-    """What the judge sees of the attribute in each face, in a line."""
+    """What the judge sees of the attribute in each face, in a line; nothing if it does not know it."""
+    if name not in judge.attributes:
+        return ""
     seen = [f"{judge(x)[0, judge.attributes.index(name)]:.0%} {caption}" for caption, (x, _) in faces.items()]
     return f"<p>How sure the judge is of <em>{escape(words(name))}</em>: {escape('; '.join(seen))}.</p>"
