@@ -499,8 +499,8 @@ def _write_picture(path: Path, images, columns: int) -> None:
     import torch
     from PIL import Image
 
-    from glowkit.book.figures import to_pixels
     from glowkit.files import replacing
+    from glowkit.pixels import to_pixels
 
     if broken := int((~images.isfinite().flatten(1).all(1)).sum()):
         raise GlowkitError(f"{path}: {broken} of {len(images)} images are not finite; go less far from the mean")

@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from glowkit import affine, checkpoint, edits
-from glowkit.book.figures import to_pixels
 from glowkit.dataset import open_dataset
 from glowkit.image_flow import ImageFlow
+from glowkit.pixels import to_pixels
 from glowkit.study import NOISE, Study, open_study
 
 MODEL, ATTRIBUTE, FACE = "faces64", "Smiling", 55068  # a face of the hero

@@ -298,6 +298,11 @@ def counts(entries: list[Entry] | None = None) -> dict[str, int]:
     return {verdict: verdicts.count(verdict) for verdict in (*VERDICTS, OPEN)}
 
 
+def in_words(model: str) -> dict[str, str]:
+    """The verdict of each row on one model, in bold Markdown for a sentence; "open" where it measured none."""
+    return dict.fromkeys(rows(), OPEN) | {e.id: f"**{e.verdict}**" for e in load() if e.model == model and e.n}
+
+
 def by_model(entries: list[Entry]) -> dict[str, dict[str, str]]:
     """The verdict of each model, for every row that more than one of them measured."""
     found: dict[str, dict[str, str]] = {}

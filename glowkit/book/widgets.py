@@ -35,7 +35,7 @@ from PIL import Image
 from torch import Tensor
 
 from glowkit import escaping
-from glowkit.book.figures import to_pixels
+from glowkit.pixels import to_pixels
 
 Frame = Tensor | Figure
 """One picture (3, H, W), several (N, 3, H, W), or a plot."""

@@ -35,7 +35,7 @@ from glowkit.measures import ROWS
 from glowkit.measures.projections import LATENT, OPPOSITE, known, projections
 from glowkit.measures.stage import Stage, batches, open_stage
 from glowkit.randomness import stream
-from glowkit.replications import strips
+from glowkit.replications import examples
 from glowkit.replications.plan import Plan, Run
 from glowkit.replications.results import Result, read, write
 from glowkit.study import NOISE
@@ -100,7 +100,7 @@ def one(plan: Plan, run: Run, runs: Path, file: Path) -> Result:
             if found and not np.isfinite([found.estimate.estimate, *found.estimate.ci]).all():
                 raise GlowkitError(f"{id}: its number is {found.estimate}")
     if stage.drawn:  # a photograph, or an edit of one, is shown to nobody
-        strips.write(stage, file.with_suffix(".webp"))
+        examples.write(stage, file.with_suffix(".webp"))
     bits, auc = bits_per_dim(stage), mean_auc(stage)
     seconds["measuring"] = round(seconds.get("measuring", 0.0) + clock.lap(), 1)
     result = Result(

@@ -28,8 +28,8 @@ import sklearn.metrics  # noqa: E402, F401
 import torch._dynamo  # noqa: E402
 import tqdm.std  # noqa: E402
 
-from glowkit import certificate, checkpoint, cli, faces, judge, measured, study, training  # noqa: E402, F401
-from glowkit.book import claims, figures  # noqa: E402, F401
+from glowkit import certificate, checkpoint, cli, faces, judge, measured, pixels, study, training  # noqa: E402, F401
+from glowkit.book import claims  # noqa: E402, F401
 from glowkit.celeba import cropping, facts, fetch  # noqa: E402, F401
 from glowkit.errors import GlowkitError  # noqa: E402
 
