@@ -423,7 +423,7 @@ def edit(
     from glowkit import celeba, checkpoint, devices, editing, strips
     from glowkit.book.words import words
 
-    face = celeba.File(str(image)).upright() if image else None
+    face, changes = celeba.File(str(image)).shown() if image else (None, [])
     flow = checkpoint.load(model, devices.choose(device))
     alphas = strips.there_and_back(alpha) if animate else [alpha * share for share in (0, 0.25, 0.5, 0.75, 1)]
     made = editing.edit(model, flow, attribute, alphas, face, eyes, direction)
@@ -437,7 +437,7 @@ def edit(
     click.echo(f"{attribute} by {alpha:g}, {direction} direction of {model}: {out}")
     for line in made.said:
         click.echo(line)
-    for line in made.warnings:
+    for line in [f"{image} is {what}: {done}" for what, done in changes] + made.warnings:
         click.echo(f"glowkit: {line}", err=True)
 
 

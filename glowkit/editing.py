@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from scipy import stats
 from torch import Tensor
 
 from glowkit import celeba, checkpoint, controlled, eyes, faces
@@ -54,7 +55,7 @@ def edit(
     given: Sequence[float] | None = None,
     kind: str = "mean",
 ) -> Edit:
-    """Add `alphas` times the direction of `attribute` to the face in an RGB image; without one, to `demo`'s.
+    """Add `alphas` times the direction of `attribute` to the face in an image; without one, to `demo`'s.
 
     flow: the model of that name or folder, with its study. alphas begin with 0. given: x1, y1, x2, y2 of the eyes in
     pixels of the image, else they are looked for (`placed`). kind: one of `controlled.DIRECTIONS`. Raises GlowkitError
@@ -67,6 +68,7 @@ def edit(
         x, what = demo(model, flow, study, attribute)
         said.append(what)
     else:
+        image = celeba.pictures.shown(image)[0].convert("RGB")
         left, right = placed(image, given, said, warnings)
         x = celeba.crop(image, left, right, flow.image_size)
     # Noise as in training: at bin centres an edit does less.
@@ -145,11 +147,13 @@ def unlikely(study: Study, z: Tensor) -> list[str]:
     """A line if a latent z (D,), with noise, is farther from the shell that those of the data are on than chance takes
     it. That is a property of the norm alone: a face upside down can lie on the shell."""
     norms = np.sqrt(np.square(study.norms[NOISE], dtype=float).sum(1))
-    norm, spread = float(z.double().norm()), float(norms.std())
+    norm, spread = float(z.double().norm()), float(norms.std(ddof=1))
     away = (norm - norms.mean()) / spread if spread else 0.0
+    # A spread that is an estimate from a few faces is one that chance goes beyond more often.
+    far = float(stats.t.isf(stats.norm.sf(FAR), len(norms) - 1)) * (1 + 1 / len(norms)) ** 0.5
     # -log2 N(z; 0, I) in bits a dimension, less the mean of the data's.
     bits = (norm**2 - np.square(norms).mean()) / (2 * np.log(2) * len(z))
-    if not abs(away) > FAR:
+    if not abs(away) > far:
         return []
     return [
         f"unlikely under the model: latents {abs(away):,.0f} standard deviations {'out' if away > 0 else 'in'}side the "

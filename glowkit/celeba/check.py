@@ -11,6 +11,7 @@ from threading import Lock
 import numpy as np
 from tqdm.auto import tqdm
 
+from glowkit.celeba import pictures
 from glowkit.celeba.alignment import EYES
 from glowkit.celeba.facts import COUNTS, located, official
 from glowkit.celeba.files import ATTRIBUTE_FILE, FOLDERS, IDENTITY_FILE, LANDMARK_FILES, PARTITION_FILE, File
@@ -42,7 +43,7 @@ def check(path: str | Path, kind: str | None = None) -> Iterator[str]:
 def _fault(file: File) -> str | None:
     try:
         with file.opened() as image, _large if image.width * image.height > LARGE else nullcontext():
-            image.load()
+            pictures.shown(image)[0].load()
     except GlowkitError as error:
         return str(error)
     return None

@@ -52,7 +52,8 @@ class Job(NamedTuple):
 
 
 class Crop(NamedTuple):
-    """A crop as it goes to disk, or why there is none, and what is wrong with it as (problem, detail)."""
+    """A crop as it goes to disk, or why there is none, and what is wrong with it or was done to its image before, as
+    (problem, detail)."""
 
     data: bytes
     fault: str | None
@@ -284,10 +285,10 @@ def _make_all(jobs: list[Job]) -> list[Crop]:
 
 def _make(job: Job) -> Crop:
     try:
-        crop, image_size = crop_file(job.file, job.eyes, job.size, job.padding, job.image_size)
+        crop, image_size, notes = crop_file(job.file, job.eyes, job.size, job.padding, job.image_size)
     except GlowkitError as error:
         return Crop(b"", str(error), [])
-    problems = quality(job.eyes, image_size, job.size)
+    problems = quality(job.eyes, image_size, job.size) + notes
     if job.packed:
         return Crop(crop.numpy().tobytes(), None, problems)
     data, suffix = io.BytesIO(), Path(job.name).suffix.lower()

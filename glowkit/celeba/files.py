@@ -16,8 +16,6 @@ import os
 import re
 import stat
 import struct
-import threading
-import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -26,8 +24,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from glowkit.celeba import pictures
 from glowkit.celeba.archives import CutZip, WholeZip
 from glowkit.errors import GlowkitError
 
@@ -42,9 +41,7 @@ LISTS = (ATTRIBUTE_FILE, PARTITION_FILE, IDENTITY_FILE, *LANDMARK_FILES.values()
 FOLDERS = ("", "Anno", "Eval", "Img")  # where the official release has them
 PACKED = "img_align_celeba.npy"  # uint8 (N, 3, S, S); the image names are in a .txt of that name
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-IMAGE_FORMATS = ("JPEG", "PNG", "WebP", "BMP")  # Pillow knows others that start programs or hold many pictures
 MAX_FILE = 2**26  # bytes of an image or a list; the longest of CelebA has 27 MB
-MAX_PIXELS = 2**26  # of an image: 8192 x 8192; to decode them takes up to 25 bytes each
 MAX_LINES, MAX_LINE = 1_000_000, 2**16  # lines of a list, and characters of one; CelebA has 202,599 images
 MAX_NAME = 200  # bytes; file systems take 255, and a temporary name beside it is longer
 DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)\..*", re.IGNORECASE)  # what Windows takes for no file
@@ -55,8 +52,6 @@ ARRAY = re.compile(
     rb"'shape': \(([1-9][0-9]{0,8}), 3, ([1-9][0-9]{0,3}), \2\), \} *\n",
     re.DOTALL,
 )
-
-_filters = threading.Lock()  # those of warnings are the whole process's
 
 
 def image_name(name: str, where: object) -> str:
@@ -108,37 +103,23 @@ class File(NamedTuple):
             if self.row is not None:
                 yield Image.fromarray(open_packed(self.name)[self.row].transpose(1, 2, 0))
             else:
-                yield _open_image(data)
+                yield pictures.open_picture(data)
         except GlowkitError as error:
             raise GlowkitError(f"{self}: {error}") from error
-        except Image.UnidentifiedImageError as error:
-            read = ", ".join(IMAGE_FORMATS)
-            raise GlowkitError(f"{self}: not an image ({len(data)} bytes) in a format that is read: {read}") from error
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise GlowkitError(f"{self}: too large to be read ({error})") from error
         # Pillow's decoders answer damage with any of these; SyntaxError is a broken PNG.
         except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
             raise GlowkitError(f"{self}: truncated or damaged image ({error})") from error
 
-    def image(self) -> Image.Image:
-        """The decoded RGB image. Raises GlowkitError if it is cut short, damaged or no image."""
+    def shown(self) -> tuple[Image.Image, list[tuple[str, str]]]:
+        """The decoded RGB image as viewers show it, and what was done for that (`pictures.shown`). Raises GlowkitError
+        if it is cut short, damaged or no image."""
         with self.opened() as image:
-            return image.convert("RGB")
+            upright, notes = pictures.shown(image)
+            return upright.convert("RGB"), notes
 
-    def upright(self) -> Image.Image:
-        """The decoded RGB image, turned as a camera noted."""
-        with self.opened() as image, warnings.catch_warnings(action="ignore"):
-            return ImageOps.exif_transpose(image.convert("RGB"))
-
-
-def _open_image(data: bytes) -> Image.Image:
-    with _filters, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image = Image.open(io.BytesIO(data), formats=IMAGE_FORMATS)
-    if image.width * image.height > MAX_PIXELS:
-        raise GlowkitError(f"too large to be read ({image.width} x {image.height} of at most {MAX_PIXELS:,} pixels)")
-    return image
+    def image(self) -> Image.Image:
+        """The image of `shown` alone."""
+        return self.shown()[0]
 
 
 # Opening a zip of 200,000 members takes a second. Processes must not share one: it has one place in the file.

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from glowkit.celeba import pictures
 from glowkit.celeba.alignment import EYES, FARTHEST, NEAREST, crop, similarity
 from glowkit.celeba.files import (
     ATTRIBUTE_FILE,
@@ -194,17 +195,19 @@ def read(path: str | Path, kind: str | None = None, allow_cut: bool = False) -> 
 
 def crop_file(
     file: File, eyes: np.ndarray, size: int, padding: str = "edge", image_size: tuple[int, int] | None = None
-) -> tuple[torch.Tensor, tuple[int, int]]:
-    """The crop of one image by its two eyes, uint8 (3, size, size), and the image's width and height.
+) -> tuple[torch.Tensor, tuple[int, int], list[tuple[str, str]]]:
+    """The crop of one image by its two eyes, uint8 (3, size, size), the image's width and height, and what was done to
+    it before (`pictures.shown`): eyes are those of the image as viewers show it.
 
     Raises GlowkitError, which names the file, if it is faulty or not of the size that it should have.
     """
-    with file.opened() as image:
+    with file.opened() as raw:
+        image, notes = pictures.shown(raw)
         found = image.size
         if image_size not in (None, found):
             right = f"{image_size[0]} x {image_size[1]}"
             raise GlowkitError(f"{found[0]} x {found[1]} pixels among aligned images of {right}")
-        return crop(image, *eyes, size, padding), found
+        return crop(image, *eyes, size, padding), found, notes
 
 
 def _kind(path: Path, found: dict[str, dict[str, File]], kind: str | None) -> str:
@@ -224,7 +227,7 @@ def _size(files: list[File]) -> tuple[int, int]:
     for file in files[:: max(1, len(files) // SOME)]:
         try:
             with file.opened() as image:
-                return image.size
+                return pictures.size(image)
         except GlowkitError as error:
             fault = error
     raise fault

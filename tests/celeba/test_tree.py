@@ -373,10 +373,8 @@ def test_pictures_too_large_for_memory_are_told_as_such(tree):
         image.write_bytes(changed)
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
-            size = (
-                f"Image size ({width * height} pixels)" if width > 9_000 else "9000 x 8000 of at most 67,108,864 pixe"
-            )
-            refused(tree, f"{image}: too large to be read ({size}")
+            size = f"{width * height:,} pixels" if width > 9_000 else "9000 x 8000 pixels"
+            refused(tree, f"{image}: too large to be read: {size}, of at most 67,108,864")
         assert not seen
 
 
