@@ -1,7 +1,8 @@
 """CelebA as people have it: the tree of its files, eye-aligned crops, what is known of it, and how to get it.
 
-`files` and `archives` find and read files, `alignment` crops by the eyes, `tree` puts both together. Above them,
-`check` says what is there, `cropping` crops a whole tree, `fetch` gets one, and `facts` has the official counts.
+`files` and `archives` read files, `lists` what they say of images, `places` finds them, `alignment` crops by the eyes,
+and `tree` puts these together. Above them, `check` says what is there, `cropping` crops a whole tree, `fetch` gets
+one, and `facts` has the official counts.
 """
 
 from glowkit.celeba.alignment import EYES, check_size, crop, similarity
