@@ -29,6 +29,7 @@ from PIL import Image, ImageOps
 
 from glowkit.celeba.archives import CutZip, WholeZip
 from glowkit.errors import GlowkitError
+from glowkit.files import expanded
 
 ATTRIBUTE_FILE = "list_attr_celeba.txt"
 PARTITION_FILE = "list_eval_partition.txt"
@@ -88,12 +89,13 @@ class File(NamedTuple):
         try:
             if self.archive:
                 return open_zip(self.archive, os.getpid()).read(self.name, MAX_FILE)
-            about = os.stat(self.name)
+            path = expanded(self.name)
+            about = os.stat(path)
             if not stat.S_ISREG(about.st_mode):
                 raise OSError("not a file")  # a pipe may never end, nor even begin
             if about.st_size > MAX_FILE:
                 raise OSError(f"longer than the {MAX_FILE:,} bytes that are read")
-            return Path(self.name).read_bytes()
+            return path.read_bytes()
         # RuntimeError: an encrypted member; NotImplementedError: a compression Python lacks.
         except (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zipfile.zlib.error) as error:
             raise GlowkitError(f"{self}: cannot be read ({error})") from error

@@ -76,6 +76,12 @@ def find(path: str | Path) -> Found:
     return found
 
 
+def is_tree(path: Path) -> bool:
+    """Whether a folder has anything of CelebA in it, at a glance."""
+    names = [entry.name for entry in _entries(path)] if path.is_dir() else []
+    return PACKED in names or any(_kind_of(name.removesuffix(".zip")) or _official(name) for name in names)
+
+
 def _kind_of(folder: str) -> str | None:
     """The kind of the images in a folder of this name; the official archive of PNGs has one of its own."""
     kind = folder.casefold().removesuffix("_png")
