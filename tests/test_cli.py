@@ -102,7 +102,7 @@ def test_help_lists_the_commands_without_loading_torch():
 
 def test_paths_are_expanded_and_names_that_cannot_be_shown_are_spelt_out(tree, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
     shutil.copytree(tree, tmp_path / "d\u00e9j\u00e0")
     for file in (tmp_path / "d\u00e9j\u00e0").glob("img*/000001.jpg"):
         file.rename(file.with_name("\u0416.jpg"))
