@@ -100,6 +100,8 @@ def crop_tree(
                     )
                 if tree.cut:
                     faults |= dict.fromkeys(tree.unused.get(ABSENT, ["all after the cut"]), tree.cut)
+                for reason, names in tree.unused.items():
+                    faults |= dict.fromkeys(names if reason != ABSENT else (), reason)
                 store.finish()
             problems = _finish(tree, part, store.names, faults, size)
     except BrokenProcessPool as error:

@@ -46,7 +46,9 @@ IMAGE_FORMATS = ("JPEG", "PNG", "WebP", "BMP")  # Pillow knows others that start
 MAX_FILE = 2**26  # bytes of an image or a list; the longest of CelebA has 27 MB
 MAX_PIXELS = 2**26  # of an image: 8192 x 8192; to decode them takes up to 25 bytes each
 MAX_NAME = 200  # bytes; file systems take 255, and a temporary name beside it is longer
-DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)\..*", re.IGNORECASE)  # what Windows takes for no file
+DEVICE = re.compile(
+    r"(con|conin\$|conout\$|prn|aux|nul|(com|lpt)[\d¹²³]) *\..*", re.IGNORECASE
+)  # what Windows takes for no file
 
 # The beginning of a .npy file of pixels. NumPy would read any header there is, and evaluate it.
 ARRAY = re.compile(

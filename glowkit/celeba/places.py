@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from glowkit.celeba.files import (
     FOLDERS,
+    IMAGE_FORMATS,
     IMAGE_SUFFIXES,
     LANDMARK_FILES,
     LISTS,
@@ -34,6 +35,7 @@ MAX_FOLDERS, MAX_ZIPS = 200, 20  # that are looked into, where a name does not s
 OFFICIAL = {name.removesuffix(".txt").lower(): name for name in LISTS}
 NEEDED = "img_align_celeba or img_celeba is needed there, as a folder or a zip"
 ARCHIVES = (".zip", ".7z", ".7z.001", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
+OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".gif", ".tif", ".tiff", ".jp2", ".jfif")  # of pictures that are not read
 OTHERS = {  # what archives of other kinds begin with
     "7z": b"7z\xbc\xaf\x27\x1c", "RAR": b"Rar!\x1a\x07", "gzip": b"\x1f\x8b", "bzip2": b"BZh", "xz": b"\xfd7zXZ\0",
     "zstd": b"\x28\xb5\x2f\xfd",
@@ -79,7 +81,9 @@ def find(path: str | Path) -> Found:
 def is_tree(path: Path) -> bool:
     """Whether a folder has anything of CelebA in it, at a glance."""
     names = [entry.name for entry in _entries(path)] if path.is_dir() else []
-    return PACKED in names or any(_kind_of(name.removesuffix(".zip")) or _official(name) for name in names)
+    return not {PACKED, *FOLDERS}.isdisjoint(names) or any(
+        _kind_of(name.removesuffix(".zip")) or _official(name) for name in names
+    )
 
 
 def _kind_of(folder: str) -> str | None:
@@ -131,10 +135,10 @@ def _in_folder(root: Path) -> Found:
     entries = _entries(root)
     places = [root, *(Path(e.path) for e in entries if e.name.lower() in map(str.lower, FOLDERS[1:]) and e.is_dir())]
     found = Found(root, None, {kind: {} for kind in LANDMARK_FILES}, {}, {}, {})
+    arrays = [str(place / PACKED) for place in places if (place / PACKED).is_file()]
+    _take(found, (("img_align_celeba", *image) for path in arrays for image in _packed(path)))
     zips, folders = [], []
     for place in places:
-        if (place / PACKED).is_file():
-            found.images["img_align_celeba"].update(_packed(str(place / PACKED)))
         for entry in _entries(place) if place != root else entries:
             if _kind_of(entry.name) and entry.is_dir():
                 folders.append(entry.path)
@@ -157,11 +161,12 @@ def _in_folder(root: Path) -> Found:
 def _in_zip(path: Path) -> Found:
     found = Found(path, None, {kind: {} for kind in LANDMARK_FILES}, {}, {}, {})
     _take(found, _members(found, path))
+    own = set(found.lists)
     # Lists may lie beside the zip, or beside the folder that the official release has it in.
     for place in [path.parent, *(path.parent.parent / name for name in ("Anno", "Eval") if path.parent.name == "Img")]:
         for entry in _entries(place) if place.is_dir() else []:
-            if (official := _official(entry.name)) and official not in found.lists:
-                found.lists[official] = File(entry.path)
+            if (official := _official(entry.name)) and official not in own and not entry.name.lower().endswith(".zip"):
+                _take_list(found, official, File(entry.path))
     return found
 
 
@@ -174,6 +179,10 @@ def _take(found: Found, members: Iterable[tuple[str | None, str, File]]) -> None
         elif kind and name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
             image_name(name, file)
         else:
+            if kind and (suffix := Path(name).suffix.lower()) in OTHER_SUFFIXES:
+                found.unread.setdefault(
+                    suffix, f"{file}, and what else ends in {suffix}: not {' or '.join(IMAGE_FORMATS)}"
+                )
             continue
         if name in (found.images[kind] if kind else found.lists):
             continue  # it was unpacked

@@ -235,6 +235,22 @@ def test_a_broken_zip_that_is_not_needed_is_mentioned(tree):
     )
 
 
+def test_pictures_that_are_not_read_are_mentioned(tree):
+    for name in ("IMG_1.HEIC", "IMG_2.HEIC"):
+        (images(tree) / name).write_bytes(b"")
+    said = [line for line in check(tree) if "HEIC" in line]
+    assert len(said) == 1 and said[0].endswith(", and what else ends in .heic: not JPEG or PNG or WebP or BMP")
+    for name in NAMES:
+        (images(tree) / name).unlink()
+    refused(tree, "and what else ends in .heic: not JPEG")
+
+
+def test_lists_beside_a_zip_that_differ_are_told(tree):
+    path = as_zip(tree, tree / "a.zip")
+    (tree / "list_attr_celeba.csv").write_text("image_id,Male\n000001.jpg,1\n")
+    refused(path, "is another list_attr_celeba.txt beside")
+
+
 def test_what_is_there_instead_is_said(tree):
     renamed(tree, "faces")
     refused(tree, f"there are images such as {tree / 'faces'}/0", "in a folder of another name", "img_align_celeba")
