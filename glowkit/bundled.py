@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from glowkit.errors import GlowkitError
+from glowkit.files import expanded
 
 
 def root() -> Path:
@@ -23,11 +24,11 @@ def read_toml(path: str | Path, example: str) -> tuple[Path, dict[str, Any]]:
 
     A relative path that is not there is looked up beside what is bundled: configs/faces64.toml is found from anywhere.
     """
-    path = Path(path)
+    path = expanded(path)
     if not path.exists() and (root() / path).is_file():
         path = root() / path
     try:
-        return path, tomllib.loads(path.read_text())
+        return path, tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise GlowkitError(f"{path}: no such file; configs/{example}") from None
     except (ValueError, RecursionError) as error:  # whatever is not TOML, or not text, or a number of 5,000 digits

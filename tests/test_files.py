@@ -107,3 +107,10 @@ def test_an_error_of_the_system_names_the_file(tmp_path):
             raise OSError(errno.ENOSPC, "No space left on device", *(where[named[0]] if named else ()))
         assert caught.value.filename == ("/b.txt" if named == ("another",) else str(path))
         assert [p.name for p in tmp_path.iterdir()] == ["a.txt"] and path.read_text() == "old"
+
+
+def test_a_name_of_any_length_that_a_folder_takes_can_be_written(tmp_path):
+    path = tmp_path / ("\u00e9" * 120 + ".jpg")
+    with files.replacing(path) as temporary:
+        temporary.write_text("a")
+    assert path.read_text() == "a" and len(list(tmp_path.iterdir())) == 1

@@ -23,7 +23,7 @@ from typing import Any
 
 from glowkit import escaping
 from glowkit.errors import GlowkitError
-from glowkit.files import replacing
+from glowkit.files import expanded, replacing
 from glowkit.intervals import Estimate, unbroken, wilson
 from glowkit.measured import Found, open_measures
 
@@ -176,7 +176,7 @@ def folder() -> Path:
 def _own() -> Path | None:
     """Where this run leaves its verdicts, if anywhere."""
     named = os.environ.get("GLOWKIT_CLAIMS")
-    return Path(named) if named else None
+    return expanded(named) if named else None
 
 
 def record(

@@ -1,8 +1,8 @@
 """CelebA as people have it: the tree of its files, eye-aligned crops, what is known of it, and how to get it.
 
-`files` and `archives` find and read files, `pictures` opens pictures of any kind, `alignment` crops by the eyes, `tree`
-puts these together. Above them, `check` says what is there, `cropping` crops a whole tree, `fetch` gets one, and
-`facts` has the official counts.
+`files` and `archives` read files, `pictures` opens pictures of any kind, `lists` has what is said of images, `places`
+finds all of them, `alignment` crops by the eyes, and `tree` puts these together. Above them, `check` says what is
+there, `cropping` crops a whole tree, `fetch` gets one, and `facts` has the official counts.
 """
 
 from glowkit.celeba import pictures

@@ -29,7 +29,7 @@ from glowkit.celeba.alignment import EYES, PADDINGS, check_size
 from glowkit.celeba.files import PACKED, File
 from glowkit.celeba.tree import ABSENT, Tree, crop_file, read, write_annotations
 from glowkit.errors import GlowkitError
-from glowkit.files import LOCK, alone_in, replacing
+from glowkit.files import LOCK, alone_in, expanded, replacing
 
 SETTINGS = "crop.txt"  # what the crops were made with
 REPORT = "crop_report.csv"  # image, problem, detail
@@ -80,7 +80,7 @@ def crop_tree(
     check_size(size)
     if padding not in PADDINGS:
         raise GlowkitError(f"padding {padding!r}: choose one of {', '.join(PADDINGS)}")
-    tree, out = read(src, kind, allow_cut=True), Path(out)
+    tree, out = read(src, kind, allow_cut=True), expanded(out)
     if out.exists():
         raise GlowkitError(f"{out}: exists already; name a new folder")
     part = out.with_name(out.name + ".part")
@@ -101,6 +101,8 @@ def crop_tree(
                     )
                 if tree.cut:
                     faults |= dict.fromkeys(tree.unused.get(ABSENT, ["all after the cut"]), tree.cut)
+                for reason, names in tree.unused.items():
+                    faults |= dict.fromkeys(names if reason != ABSENT else (), reason)
                 store.finish()
             problems = _finish(tree, part, store.names, faults, size)
     except BrokenProcessPool as error:
@@ -117,8 +119,8 @@ def _begin(part: Path, settings: str) -> None:
     made = part / SETTINGS
     if all(file.name == LOCK for file in part.iterdir()):
         with replacing(made) as path:
-            path.write_text(settings)
-    begun = made.read_text(errors="replace") if made.exists() else "something else"
+            path.write_text(settings, encoding="utf-8")
+    begun = made.read_text(encoding="utf-8", errors="replace") if made.exists() else "something else"
     if begun != settings:
         raise GlowkitError(
             f"{part}: was begun with {begun.strip()}, not {settings.strip()}; finish it so, or delete it"
@@ -138,7 +140,7 @@ def _crop_missing(tree: Tree, store: _Folder | _Array, report: Path, size: int, 
         if name not in there
     ]
     bar = tqdm(total=len(tree), initial=len(there), desc="cropping", unit="image")
-    with bar, report.open("a", newline="", buffering=1) as file:
+    with bar, report.open("a", newline="", buffering=1, encoding="utf-8", errors="backslashreplace") as file:
         lines = csv.writer(file)
         for job, made in zip(jobs, _made(jobs), strict=True):
             if made.fault:
@@ -164,13 +166,16 @@ def _finish(tree: Tree, part: Path, names: list[str], faults: dict[str, str], si
         *(None if array is None else array[rows] for array in (landmarks, tree.identities, tree.splits)),
     )
     try:
-        with (part / REPORT).open(newline="", errors="replace") as file:
+        with (part / REPORT).open(newline="", encoding="utf-8", errors="replace") as file:
             # An interruption can leave a line half written, and then written again.
             found = dict.fromkeys(tuple(line) for line in csv.reader(file) if len(line) == 3 and line[0] in there)
     except csv.Error as error:
         raise GlowkitError(f"{part / REPORT}: damaged ({error}); delete it and run again") from None
     found |= dict.fromkeys((name, FAULTY, fault) for name, fault in faults.items())
-    with replacing(part / REPORT) as path, path.open("w", newline="") as file:
+    with (
+        replacing(part / REPORT) as path,
+        path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         csv.writer(file).writerows([("image", "problem", "detail"), *sorted(found)])
     return Counter({"crops": len(names)}) + Counter(problem for _, problem, _ in found)
 
@@ -217,7 +222,7 @@ class _Array:
         # The last image or name may be half written.
         whole = max(0, path.stat().st_size - self.HEADER) // math.prod(self.shape)
         lines = [line for line in self.list if line.endswith(b"\n")][:whole]
-        self.names = [line.decode(errors="replace").strip() for line in lines]
+        self.names = [line.decode("utf-8", "replace").strip() for line in lines]
         self.pixels.truncate(self.pixels.seek(self.HEADER + len(lines) * math.prod(self.shape)))
         self.list.truncate(self.list.seek(sum(map(len, lines))))
 

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from glowkit import __version__
 from glowkit.celeba.facts import DRIVE, MOST, is_official
 from glowkit.errors import GlowkitError
-from glowkit.files import naming
+from glowkit.files import expanded, naming
 
 # Large files come with a page that asks for confirmation unless `confirm` is there.
 GOOGLE_DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id={id}"
@@ -34,7 +34,7 @@ def fetch(out: str | Path, mirror: str | None = None) -> list[Path]:
     """
     if mirror and not mirror.lower().startswith(("http://", "https://", "ftp://", "file://")):
         raise GlowkitError(f"mirror {mirror}: give the address of a folder, such as https://example.org/celeba")
-    out = Path(out)
+    out = expanded(out)
     fetched = []
     for name, (folder, key) in DRIVE.items():
         target = out / folder / name

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from glowkit import bundled, checkpoint, classifiers, intervals, linear, study, training
 from glowkit.dataset import open_dataset
 from glowkit.errors import GlowkitError
-from glowkit.files import alone_in
+from glowkit.files import alone_in, expanded
 from glowkit.intervals import Estimate
 from glowkit.linear import LinearConfig
 from glowkit.measures import ROWS
@@ -50,6 +50,7 @@ def replicate(plan: Plan, out: Path, jobs: int = 1, runs: Path = RUNS, only: str
     jobs: how many processes, of one thread each. only: one cell or one run. Raises GlowkitError when all is done that
     could be, and something could not.
     """
+    out = expanded(out)
     wanted = [run for run in plan.runs if only in (None, run.cell, run.name)]
     if not wanted:
         cells = ", ".join(dict.fromkeys(run.cell for run in plan.runs))
@@ -153,7 +154,7 @@ def _prepared(run: Run, folder: Path) -> Path:
 def _logged(folder: Path) -> float:
     """Seconds that a run's log tells of; 0 without a log."""
     path = folder / training.LOG
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return round(sum(json.loads(line).get("seconds", 0.0) for line in lines), 1)
 
 
@@ -197,7 +198,7 @@ def _workers(jobs: int) -> Iterator[Pool]:
 def _quiet() -> None:
     """In a worker: one thread, and no progress bars, which would write over each other."""
     torch.set_num_threads(1)
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  as long as the process lives
+    sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  as long as the process lives
 
 
 def _commit() -> str:
