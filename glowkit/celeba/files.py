@@ -10,7 +10,6 @@ formats of pictures that are meant are opened, and everything has a limit that m
 from __future__ import annotations
 
 import functools
-import io
 import math
 import os
 import re

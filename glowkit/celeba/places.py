@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from glowkit.celeba import pictures
 from glowkit.celeba.files import (
     FOLDERS,
-    IMAGE_FORMATS,
     IMAGE_SUFFIXES,
     LANDMARK_FILES,
     LISTS,
@@ -181,7 +181,7 @@ def _take(found: Found, members: Iterable[tuple[str | None, str, File]]) -> None
         else:
             if kind and (suffix := Path(name).suffix.lower()) in OTHER_SUFFIXES:
                 found.unread.setdefault(
-                    suffix, f"{file}, and what else ends in {suffix}: not {' or '.join(IMAGE_FORMATS)}"
+                    suffix, f"{file}, and what else ends in {suffix}: not {' or '.join(pictures.FORMATS)}"
                 )
             continue
         if name in (found.images[kind] if kind else found.lists):
