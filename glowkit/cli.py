@@ -31,6 +31,7 @@ class OneLineErrors(click.Group):
     group_class = type  # groups within it are of its kind
 
     def main(self, *args, **kwargs) -> None:
+        os.environ["MPLBACKEND"] = "agg"  # commands write figures and show none, whatever the reader has chosen
         try:
             sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}))
         except click.exceptions.NoArgsIsHelpError as error:
