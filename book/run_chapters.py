@@ -435,6 +435,9 @@ def configure(app: Sphinx, config: Config) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
+    if not (app.srcdir.parent / "_toc.yml").exists():
+        # No exception of Sphinx's, which Jupyter Book shows with its stack.
+        sys.exit(f"{app.srcdir}: the book is not here but in its folder book: jupyter-book build book/")
     app.connect("config-inited", configure, priority=800)  # sphinx-external-toc reads it at 900
     app.connect("builder-inited", build_chapters)
     return {"parallel_read_safe": True}

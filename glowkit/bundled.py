@@ -38,7 +38,7 @@ def read_toml(path: str | Path, example: str) -> tuple[Path, dict[str, Any]]:
             raise RecursionError
         return path, tomllib.loads(text)
     except FileNotFoundError:
-        raise GlowkitError(f"{path}: no such file; configs/{example}") from None
+        raise GlowkitError(f"{path}: no such file; {root() / 'configs' / example}") from None
     except RecursionError:
         raise GlowkitError(f"{path}: not a TOML file: nested too deep") from None
     except UnicodeDecodeError as error:

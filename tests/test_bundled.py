@@ -59,3 +59,10 @@ def test_what_a_config_cannot_be_is_told_in_a_line(tmp_path, text, says):
     with pytest.raises(GlowkitError, match=f"^{re.escape(str(tmp_path))}/a.toml: {says}") as error:
         training.read_config(tmp_path / "a.toml")
     assert len(str(error.value)) < 400
+
+
+def test_a_config_that_is_not_there_says_where_one_is(tmp_path):
+    with pytest.raises(GlowkitError) as error:
+        training.read_config(tmp_path / "a.toml")
+    said = re.search(r"no such file; (.*) is an example of a config$", str(error.value))
+    assert training.read_config(said[1]).data == "faces64"

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -428,3 +429,8 @@ def test_with_another_model_a_cell_may_say_why_it_has_no_figure():
     assert run_chapters.without_picture(executed, own=True) == "fig-line"
     executed.cells[0].outputs = []
     assert run_chapters.without_picture(executed, own=False) == "fig-line"
+
+
+def test_a_build_of_the_whole_repository_is_one_line_that_says_what_to_build(root):
+    with pytest.raises(SystemExit, match="jupyter-book build book/$"):
+        run_chapters.setup(SimpleNamespace(srcdir=root))
