@@ -46,6 +46,7 @@ class OneLineErrors(click.Group):
     def main(self, *args, **kwargs) -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a name may have letters that a terminal has not
+        os.environ["MPLBACKEND"] = "agg"  # commands write figures and show none, whatever the reader has chosen
         try:
             sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}))
         except click.exceptions.NoArgsIsHelpError as error:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython import get_ipython
-from IPython.core.pylabtools import select_figure_formats
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib_inline.config import InlineBackend
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -58,13 +58,16 @@ _STYLE = {
 
 
 def use_style() -> None:
-    """Make the book's style matplotlib's default; in a notebook, show figures as sharp PNGs."""
+    """Make the book's style matplotlib's default; in a notebook, show figures as PNGs.
+
+    Whatever backend, format or style the reader has chosen for themselves: with it, figures could vanish.
+    """
+    plt.rcdefaults()
     plt.rcParams.update(_STYLE)
     shell = get_ipython()
-    if shell is not None:
-        # IPython learns to show figures only after the first cell that draws one; the helpers return figures
-        # before.
-        select_figure_formats(shell, {"retina"})
+    if hasattr(shell, "kernel"):
+        InlineBackend.instance(parent=shell).figure_formats = {"png"}
+        shell.enable_matplotlib("inline")
 
 
 def image_grid(x: Tensor, columns: int = 8, titles: Sequence[str] | None = None) -> Figure:

@@ -17,6 +17,8 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import NamedTuple
 
@@ -263,18 +265,44 @@ def _made(jobs: list[Job]) -> Iterator[Crop]:
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload([__name__])
+    if method == "forkserver":
+        # Deaf to Ctrl-C from the first, it and all that it forks: loading torch takes seconds.
+        resource_tracker.ensure_running()  # the fork server wants it, and its start would end what comes now
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start)
     try:
         # A window of work rather than pool.map: crops that wait to be written would fill the memory.
         waiting: deque = deque()
         for first in range(0, len(jobs), CHUNK):
-            waiting.append(pool.submit(_make_all, jobs[first : first + CHUNK]))
+            with _uninterrupted():
+                waiting.append(pool.submit(_make_all, jobs[first : first + CHUNK]))
             if len(waiting) > 3 * processes:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        with _uninterrupted():
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C within takes effect at the end: a process whose start is cut short would tell of it in a stack."""
+    if threading.current_thread() is not threading.main_thread():  # which alone hears it
+        yield
+        return
+    pressed = []
+    hearing = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, hearing)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _start() -> None:

@@ -344,3 +344,16 @@ def test_two_crops_of_one_name_do_not_meet(tree, tmp_path):
             crop_tree(tree, tmp_path / "crops", 32)
     crop_tree(tree, tmp_path / "crops", 32)
     assert not list((tmp_path / "crops").glob(".*"))
+
+
+def test_ctrl_c_while_a_process_starts_waits_until_it_has(monkeypatch):
+    before, seen = signal.getsignal(signal.SIGINT), []
+    with pytest.raises(KeyboardInterrupt):
+        with cropping._uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            seen.append("started")
+    assert seen == ["started"] and signal.getsignal(signal.SIGINT) is before
+    with cropping._uninterrupted():
+        pass
+    assert signal.getsignal(signal.SIGINT) is before
