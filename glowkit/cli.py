@@ -31,7 +31,9 @@ class ExpandedPath(click.ParamType):
     name = "path"
 
     def convert(self, value: str | Path, param, context) -> Path:
-        return Path(os.path.expanduser(value))
+        from glowkit.files import expanded
+
+        return expanded(value)
 
 
 PATH = ExpandedPath()

@@ -79,10 +79,10 @@ def edit(
         raise GlowkitError(f"{broken} of {len(pictures)} images are not finite; give an --alpha nearer to 0")
     result = Edit(x, list(alphas), pictures, seen(model, pictures, attribute), said, warnings)
     if result.seen is not None:
-        first, last = result.seen[0], result.seen[int(np.argmax(np.abs(alphas)))]
-        farthest = max(alphas, key=abs)
+        k = int(np.argmax(np.abs(alphas)))
+        first, last = result.seen[0], result.seen[k]
         said.append(f"the model's judge: {attribute} {first:.2f} -> {last:.2f}")
-        if farthest and (first > 0.5) == (farthest > 0):
+        if alphas[k] and (first > 0.5) == (alphas[k] > 0):
             state = "is there already" if first > 0.5 else "is not there to be taken away"
             warnings.append(f"{attribute} {state}, says the judge of the reconstruction ({first:.2f})")
     return result
@@ -132,9 +132,8 @@ def demo(model: str | Path, flow: ImageFlow, study: Study, attribute: str) -> tu
     """A face of nobody for the model (3, S, S), uint8, and what it is: one drawn, which does not smile, where the model
     was trained on drawn faces; else a sample of the model's from about where faces without the attribute are."""
     if kind_of(checkpoint.data_of(model)) == PROCEDURAL:
-        return faces.render(faces.factors([DEMO_FACE], DEMO_SEED), flow.image_size)[
-            0
-        ], "a drawn face of nobody, chosen for the demo"
+        drawn = faces.render(faces.factors([DEMO_FACE], DEMO_SEED), flow.image_size)
+        return drawn[0], "a drawn face of nobody, chosen for the demo"
     noise = torch.randn(flow.dim, generator=torch.Generator().manual_seed(DEMO_SAMPLE))
     z = torch.from_numpy(study.class_mean(attribute, positive=False)) + DEMO_TEMPERATURE * noise
     x = flow.decode(z[None])[0].cpu()

@@ -36,6 +36,7 @@ OFFICIAL = {name.removesuffix(".txt").lower(): name for name in LISTS}
 NEEDED = "img_align_celeba or img_celeba is needed there, as a folder or a zip"
 ARCHIVES = (".zip", ".7z", ".7z.001", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
 OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".gif", ".tif", ".tiff", ".jp2", ".jfif")  # of pictures that are not read
+UNREADABLE = (OSError, ValueError, NotImplementedError, struct.error, zipfile.BadZipFile)  # raised for a damaged zip
 OTHERS = {  # what archives of other kinds begin with
     "7z": b"7z\xbc\xaf\x27\x1c", "RAR": b"Rar!\x1a\x07", "gzip": b"\x1f\x8b", "bzip2": b"BZh", "xz": b"\xfd7zXZ\0",
     "zstd": b"\x28\xb5\x2f\xfd",
@@ -214,7 +215,7 @@ def _members(found: Found, path: Path) -> Iterator[tuple[str | None, str, File]]
     """The files in a zip; if it cannot be read, that is noted instead."""
     try:
         archive = open_zip(str(path), os.getpid())
-    except (OSError, ValueError, NotImplementedError, struct.error, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         why = str(error) if isinstance(error, GlowkitError) else f"{path}: {_nature(path, error)}"
         found.unread[str(path)] = why
         return
@@ -254,7 +255,7 @@ def _seen(path: Path) -> str:
     if path.is_file():
         try:
             names = [name for name in open_zip(str(path), os.getpid()).namelist() if "__MACOSX" not in name]
-        except (OSError, ValueError, NotImplementedError, struct.error, zipfile.BadZipFile):
+        except UNREADABLE:
             names = []
     else:
         names = [entry.name + "/" * entry.is_dir() for entry in _entries(path)]
