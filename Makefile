@@ -5,7 +5,10 @@
 # make gpu    asks a CUDA card whether it is exact and how fast, then trains TRAIN, all within MINUTES; results in OUT
 # make campaign   kills commands, fills disks, damages files, and counts how often each interval covers the truth; hours, and
 #                 the tables of the page "What it survives" (N=200 for fewer damaged files, KILLS=100 for fewer kills)
-# All make a local .venv first (once, and again when the pins change). PYTHON=... names another Python >= 3.11.
+# make versions   tries the library with the oldest and the newest packages that pyproject.toml allows
+# make lock   writes requirements.lock anew, after a change of requirements.txt
+# All make a local .venv first (once, again when the pins change, and anew when it has lost its pip or its folder has
+# moved). PYTHON=... names another Python >= 3.11.
 
 PYTHON ?= python3
 N ?= 300
@@ -17,8 +20,11 @@ FOUND := book/measured/campaigns
 CHROMIUM ?= $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name))))
 BIN := .venv/bin
 READY := .venv/.ready
+# True if .venv has a Python with pip, and its commands run that one.
+SOUND := $(filter True,$(shell $(BIN)/python -c 'import os, pip, re; \
+  print(os.path.samefile(re.search("(/[^\"\n]*)/python", open("$(BIN)/pip").read())[1], "$(BIN)"))' 2>/dev/null))
 
-.PHONY: book pdf lab test gpu campaign clean
+.PHONY: book pdf lab test gpu campaign versions lock clean remake
 
 book: $(READY)
 	$(BIN)/jupyter-book build -W -n --keep-going book/
@@ -50,14 +56,25 @@ campaign: $(READY)
 	$(BIN)/python -m tests.campaigns.damage --n $(N) --out $(FOUND)/damage.csv
 	$(BIN)/python -m tests.campaigns.coverage --out $(FOUND)/coverage.csv
 
+versions: $(READY)
+	$(BIN)/python -m tests.campaigns.versions
+
+# PyTorch has another file for each kind of machine, and CUDA's packages with some: they are pinned by version alone.
+lock: $(READY)
+	$(BIN)/python -m pip install uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements.txt \
+	  | awk '/^[^ ]/ { keep = !/^(torch|triton|nvidia-|cuda-)/ } keep' > requirements.lock.part
+	mv requirements.lock.part requirements.lock
+
 # The built pages and the executed chapters; .venv stays.
 clean:
 	rm -rf _build book/notebooks
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt requirements.lock pyproject.toml $(if $(SOUND),,remake)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "glowkit needs Python 3.11 or newer, and $(PYTHON) is not: try make PYTHON=python3.12" >&2; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test "$(SOUND)" || $(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --require-hashes --no-deps -r requirements.lock
 	$(BIN)/python -m pip install -r requirements.txt
-	$(BIN)/python -m pip install --no-deps -e .
+	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
 	touch $@

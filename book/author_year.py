@@ -13,13 +13,13 @@ class Labels(BaseLabelStyle):
 
     def format_labels(self, entries: list[Entry]) -> list[str]:
         """A label for each entry."""
-        return [f"{_names(entry)}, {entry.fields['year']}" for entry in entries]
+        return [f"{names(entry)}, {entry.fields['year']}" for entry in entries]
 
 
-def _names(entry: Entry) -> str:
-    """The last names of one or two authors; of more, the first."""
-    names = [" ".join(person.prelast_names + person.last_names) for person in entry.persons["author"]]
-    return f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
+def names(entry: Entry) -> str:
+    """The last names of one or two authors; of more, the first: as a citation names them."""
+    last = [" ".join(person.prelast_names + person.last_names) for person in entry.persons["author"]]
+    return f"{last[0]} et al." if len(last) > 2 else " and ".join(last)
 
 
 class AuthorYear(Style):

@@ -15,7 +15,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from run_chapters import ONE_THREAD, PACKAGES, library_files
+from run_chapters import PACKAGES, environment_of, library_files
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
@@ -57,12 +57,8 @@ def build(app: Sphinx) -> None:
     if made.exists() and made.read_text(encoding="utf-8") == digest:
         return
     start = time.monotonic()
-    # The library of this checkout, whether or not it is installed.
-    paths = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, **ONE_THREAD, "TQDM_DISABLE": "1", "PYTHONPATH": paths}
-    done = subprocess.run(
-        [sys.executable, "-m", COMMAND, os.fspath(out)], env=environment, capture_output=True, encoding="utf-8"
-    )
+    command = [sys.executable, "-m", COMMAND, os.fspath(out)]
+    done = subprocess.run(command, env=environment_of(root), capture_output=True, encoding="utf-8")
     if done.returncode:
         raise ExtensionError(f"the first page: {(done.stderr.strip().splitlines() or ['stopped'])[-1]}")
     made.write_text(digest, encoding="utf-8")

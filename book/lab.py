@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import nbformat
 import run_chapters
+from author_year import names
 from nbformat import NotebookNode
 from nbformat.sign import NotebookNotary
 from pybtex.database import BibliographyData, parse_file
@@ -95,9 +96,8 @@ def _target(content: str) -> str:
 
 
 def authors(references: BibliographyData, key: str) -> str:
-    """The authors of an entry, as a citation names them."""
-    names = [" ".join(person.prelast_names + person.last_names) for person in references.entries[key].persons["author"]]
-    return names[0] + " *et al.*" if len(names) > 2 else " and ".join(names)
+    """The authors of an entry, in Markdown."""
+    return names(references.entries[key]).replace("et al.", "*et al.*")
 
 
 def number(label: str) -> str:

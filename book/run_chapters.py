@@ -59,6 +59,10 @@ EVERY_MODEL = "every-model"  # tag of a figure that a page shows for each bundle
 EVERY_VERDICT = "every-verdict"  # tag of the cell, in one chapter, that reads the verdicts of all others
 COLOUR = re.compile(r"\x1b\[[\d;]*m")  # of IPython's tracebacks, for terminals
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+# What a reader has set for Python, IPython, Jupyter and matplotlib: it would change a chapter's outputs, or take its
+# figures away, and the key does not see it.
+READERS_OWN = re.compile("IPYTHON|JUPYTER|MPLBACKEND|MATPLOTLIBRC|PYTHON(STARTUP|WARNINGS|OPTIMIZE|INSPECT)")
+INLINE = "module://matplotlib_inline.backend_inline"  # the backend that puts figures into outputs
 
 
 class ChapterError(Exception):
@@ -174,9 +178,10 @@ def run(root: Path, name: str, notebook: NotebookNode, claims: Mapping[str, str]
         given, executed, ledger = (Path(folder, part) for part in ("given.ipynb", "executed.ipynb", "claims"))
         nbformat.write(notebook, given)
         write_claims(ledger, claims)
-        environment = {**os.environ, **ONE_THREAD, "TQDM_DISABLE": "1", "GLOWKIT_CLAIMS": str(ledger)}
-        # The library of this checkout, whether or not it is installed.
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+        environment = environment_of(root) | {"GLOWKIT_CLAIMS": str(ledger)}
+        environment |= {"JUPYTER_PREFER_ENV_PATH": "1"}  # the kernel of this Python, not another of the same name
+        empty = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR")
+        environment |= {name: str(Path(folder, name.lower())) for name in empty}
         command = [sys.executable, "-m", "papermill", str(given), str(executed), "--cwd", str(root)]
         command += ["--kernel", "python3", "--no-progress-bar", "--execution-timeout", str(CELL_SECONDS)]
         done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", errors="replace")
@@ -186,6 +191,14 @@ def run(root: Path, name: str, notebook: NotebookNode, claims: Mapping[str, str]
         own = {file.name: file.read_text(encoding="utf-8") for file in ledger.glob(f"{name}.*.json")}
         result.metadata["claims"] = dict(sorted(own.items()))
         return result
+
+
+def environment_of(root: Path) -> dict[str, str]:
+    """The environment that the book's parts are computed in: one thread each, and nothing READERS_OWN."""
+    given = {name: value for name, value in os.environ.items() if not READERS_OWN.match(name)}
+    # The library of this checkout, whether or not it is installed.
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    return {**given, **ONE_THREAD, "TQDM_DISABLE": "1", "MPLBACKEND": INLINE, "PYTHONPATH": path}
 
 
 def write_claims(folder: Path, claims: Mapping[str, str]) -> None:
@@ -214,6 +227,19 @@ def _failure(executed: NotebookNode | None, stderr: str) -> str:
         if cell.metadata.get("papermill", {}).get("status") == "running":
             return f"{where}: {(stderr.strip().splitlines() or ['stopped'])[-1]}"
     return (stderr.strip().splitlines() or ["papermill failed"])[-1]
+
+
+def without_picture(executed: NotebookNode, own: bool) -> str | None:
+    """The first figure whose cell shows no picture, None if each has one.
+
+    own: with the chapter's own model; with another, a cell may say in words that it has none.
+    """
+    kinds = {"image/png"} if own else {"image/png", "text/markdown"}
+    for cell in executed.cells:
+        figure = cell.metadata.get("mystnb", {}).get("figure")
+        if cell.cell_type == "code" and figure and not any(kinds & set(o.get("data", ())) for o in cell.outputs):
+            return figure.get("name", "one without a name")
+    return None
 
 
 def merge(notebook: NotebookNode, executed: NotebookNode, digest: str) -> NotebookNode:
@@ -252,14 +278,17 @@ def bring_up_to_date(root: Path, page: Path, claims: Mapping[str, str], model: s
         notebook.cells.insert(_parameters(notebook) + 1, nbformat.v4.new_code_cell(f"# Parameters\nmodel = {model!r}"))
     digest = key(root, notebook, claims)
     before = nbformat.read(page, as_version=4) if page.exists() else None
-    if before is not None and before.metadata.get("key") == digest:
+    own = model is None
+    if before is not None and before.metadata.get("key") == digest and not without_picture(before, own):
         executed = before
     else:
-        told = name if model is None else f"{name} with {model}"
+        told = name if own else f"{name} with {model}"
         log.info(f"chapters: {told} runs")
         start = time.monotonic()
         executed = run(root, name, notebook, claims)
         log.info(f"chapters: {told} ran in {time.monotonic() - start:.0f} s")
+        if figure := without_picture(executed, own):
+            raise ChapterError(f"notebooks/{told}: the cell of the figure {figure} shows no picture (image/png)")
     write(page, merge(notebook, executed, digest))
     return executed.metadata["claims"]
 
@@ -406,6 +435,9 @@ def configure(app: Sphinx, config: Config) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
+    if not (app.srcdir.parent / "_toc.yml").exists():
+        # No exception of Sphinx's, which Jupyter Book shows with its stack.
+        sys.exit(f"{app.srcdir}: the book is not here but in its folder book: jupyter-book build book/")
     app.connect("config-inited", configure, priority=800)  # sphinx-external-toc reads it at 900
     app.connect("builder-inited", build_chapters)
     return {"parallel_read_safe": True}

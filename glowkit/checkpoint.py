@@ -18,7 +18,7 @@ from torch import Tensor
 from glowkit import bundled, fields
 from glowkit.ablations import Ablation, AblationConfig
 from glowkit.errors import GlowkitError
-from glowkit.files import replacing, scratch
+from glowkit.files import expanded, replacing, scratch
 from glowkit.flow import Glow, GlowConfig
 from glowkit.image_flow import ImageFlow
 from glowkit.linear import LinearConfig, LinearFlow
@@ -31,9 +31,14 @@ CONFIG_BYTES = 10**6  # of config.json, at most
 
 def folder_of(name: str | Path) -> Path:
     """The folder of a bundled model ("faces64") or of a path; an error lists the bundled names."""
-    for folder in (BUNDLED / str(name), Path(name)):
-        if (folder / CONFIG).is_file():
-            return folder
+    own = expanded(name)
+    here = (own / CONFIG).is_file()
+    if str(name) in bundled.models():
+        if here and not own.samefile(BUNDLED / name):
+            raise GlowkitError(f"{name}: the name of a bundled model and of a folder with one; give ./{name} for that")
+        return BUNDLED / name
+    if here:
+        return own
     raise GlowkitError(
         f"{name}: no model there; give a folder with {CONFIG} and {WEIGHTS}, "
         f"or one of the bundled models: {', '.join(bundled.models()) or f'none, as {BUNDLED} has none'}"
@@ -202,7 +207,7 @@ def save(model: ImageFlow, folder: str | Path, data: str, half: bool = False) ->
     `half` keeps a Glow's convolution kernels in float16, which halves the file: what is published is then the rounded
     model itself, and every figure reported of it has to be measured after the rounding.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     name, kind = _kind_of(model.config)
     tensors = {
         key: tensor.half() if half and kind.half(tensor) else tensor for key, tensor in model.state_dict().items()
@@ -210,7 +215,8 @@ def save(model: ImageFlow, folder: str | Path, data: str, half: bool = False) ->
     write_tensors(folder / WEIGHTS, tensors)
     content = {"data": data, "model": model.config.as_dict()}
     with replacing(folder / CONFIG) as temporary:
-        temporary.write_text(json.dumps(content if name == "glow" else {"kind": name, **content}, indent=2) + "\n")
+        text = json.dumps(content if name == "glow" else {"kind": name, **content}, indent=2)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def data_of(name: str | Path) -> str:

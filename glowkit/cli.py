@@ -6,6 +6,7 @@ that bring in torch are imported inside the commands, so `glowkit --help` is imm
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
@@ -24,6 +25,20 @@ class Command(click.Command):
         return super().get_short_help_str(limit=1000)
 
 
+class ExpandedPath(click.ParamType):
+    """A path; `~` in it may come from a script or a quoted argument, which a shell leaves alone."""
+
+    name = "path"
+
+    def convert(self, value: str | Path, param, context) -> Path:
+        from glowkit.files import expanded
+
+        return expanded(value)
+
+
+PATH = ExpandedPath()
+
+
 class OneLineErrors(click.Group):
     """A group of commands whose predictable failures are told in one line."""
 
@@ -31,6 +46,9 @@ class OneLineErrors(click.Group):
     group_class = type  # groups within it are of its kind
 
     def main(self, *args, **kwargs) -> None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a name may have letters that a terminal has not
+        os.environ["MPLBACKEND"] = "agg"  # commands write figures and show none, whatever the reader has chosen
         try:
             sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}))
         except click.exceptions.NoArgsIsHelpError as error:
@@ -77,7 +95,7 @@ KIND = click.option(
 
 
 @app.command()
-@click.argument("out", type=Path)
+@click.argument("out", type=PATH)
 @click.option("--n", default=1000, help="How many faces.")
 @click.option("--size", default=64, help="Pixels a side of an aligned face, 32 to 256.")
 @click.option("--seed", default=0, help="Another seed draws other faces.")
@@ -94,7 +112,7 @@ def celeba() -> None:
 
 
 @celeba.command()
-@click.argument("out", type=Path)
+@click.argument("out", type=PATH)
 @click.option("--mirror", metavar="URL", help="A folder with the official files, to use instead of Google Drive.")
 def fetch(out: Path, mirror: str | None) -> None:
     """Fetch the aligned images and the lists of CelebA to the folder OUT (1.4 GB), for research that is not commercial.
@@ -108,7 +126,7 @@ def fetch(out: Path, mirror: str | None) -> None:
 
 
 @celeba.command()
-@click.argument("path", type=Path)
+@click.argument("path", type=PATH)
 @KIND
 def check(path: Path, images: str | None) -> None:
     """Read every file of the CelebA tree at PATH, a folder or a zip: what is there, and what can be done with it."""
@@ -119,8 +137,8 @@ def check(path: Path, images: str | None) -> None:
 
 
 @celeba.command()
-@click.argument("src", type=Path)
-@click.argument("out", type=Path)
+@click.argument("src", type=PATH)
+@click.argument("out", type=PATH)
 @click.option("--size", default=256, help="Pixels a side.")
 @click.option(
     "--padding",
@@ -151,9 +169,9 @@ app.add_command(crop)  # `glowkit crop` is `glowkit celeba crop`: it is what the
 
 
 @app.command()
-@click.argument("config", type=Path)
+@click.argument("config", type=PATH)
 @click.option("--data", help="faces64 or the path of a CelebA tree, instead of the config's own.")
-@click.option("--out", type=Path, help="Folder of the run; by default runs/ and the config's name.")
+@click.option("--out", type=PATH, help="Folder of the run; by default runs/ and the config's name.")
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
 @click.option("--minutes", type=float, help="As many steps as fit into this time, instead of the config's.")
 @click.option("--start", metavar="MODEL", help="Begin with the weights of a model of the same shape.")
@@ -174,7 +192,7 @@ def train(
 
 
 @app.command()
-@click.argument("out", type=Path)
+@click.argument("out", type=PATH)
 @click.option("--data", default="faces64", help="faces64 or the path of a CelebA tree.")
 @click.option("--n", default=12_000, help="How many training images; where there are fewer, all.")
 def linear(out: Path, data: str, n: int) -> None:
@@ -192,7 +210,7 @@ def linear(out: Path, data: str, n: int) -> None:
 
 @app.command()
 @MODEL
-@click.argument("out", type=Path)
+@click.argument("out", type=PATH)
 def publish(model: str, out: Path) -> None:
     """Put MODEL, the folder of a training run, in the folder OUT, its kernels rounded to 16 bits: half the size."""
     from glowkit import checkpoint
@@ -217,9 +235,9 @@ def measure(model: str, data: str | None, rows: tuple[str, ...]) -> None:
 
 
 @app.command()
-@click.argument("plan", type=Path, default="configs/replications.toml")
+@click.argument("plan", type=PATH, default="configs/replications.toml")
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, help="How many models at a time, a thread each.")
-@click.option("--out", type=Path, default=Path("data/replications"), help="Folder of the results.")
+@click.option("--out", type=PATH, default=Path("data/replications"), help="Folder of the results.")
 @click.option("--only", help="One cell of the plan, or one of its runs: affine-seed1, say.")
 def replicate(plan: Path, jobs: int, out: Path, only: str | None) -> None:
     """Train, study and measure the small models of the file PLAN; run again, it goes on where it was stopped."""
@@ -276,13 +294,13 @@ def check_model(model: str, data: str | None, n: int, device: str | None) -> Non
 
 
 @app.command()
-@click.argument("config", type=Path, default="configs/bench64.toml")
+@click.argument("config", type=PATH, default="configs/bench64.toml")
 @click.option("--data", help="faces64 or the path of a CelebA tree, instead of the config's own.")
 @click.option("--steps", type=click.IntRange(0, 2**24), help="How long to train, not as the config says; 0: not.")
 @click.option("--rounds", type=click.IntRange(1, 10_000), default=20, help="How often to take each time.")
 @click.option("--peer/--no-peer", default=True, help="Beside it the Glow of normflows, where it is installed.")
-@click.option("--out", type=Path, help="Folder to keep the trainings in; run again, they go on from there.")
-@click.option("--json", "file", type=Path, help="All the numbers, in this file.")
+@click.option("--out", type=PATH, help="Folder to keep the trainings in; run again, they go on from there.")
+@click.option("--json", "file", type=PATH, help="All the numbers, in this file.")
 @DEVICE
 def bench(
     config: Path,
@@ -310,9 +328,9 @@ def bench(
 
 
 @app.command()
-@click.argument("config", type=Path, default="configs/bench64.toml")
+@click.argument("config", type=PATH, default="configs/bench64.toml")
 @click.option("--rounds", type=click.IntRange(1, 10_000), default=5, help="How often to take each time.")
-@click.option("--json", "file", type=Path, help="All the numbers, in this file, and the picture beside it as .svg.")
+@click.option("--json", "file", type=PATH, help="All the numbers, in this file, and the picture beside it as .svg.")
 @DEVICE
 def cost(config: Path, rounds: int, file: Path | None, device: str | None) -> None:
     """Measure how the cost of a Glow grows with each side of its shape, about that of the file CONFIG."""
@@ -330,9 +348,9 @@ def cost(config: Path, rounds: int, file: Path | None, device: str | None) -> No
 
 
 @app.command()
-@click.argument("out", type=Path)
+@click.argument("out", type=PATH)
 @click.option("--minutes", default=14.0, help="How long it may take in all.")
-@click.option("--train", "config", type=Path, help="A config to train in the time that the measurements leave.")
+@click.option("--train", "config", type=PATH, help="A config to train in the time that the measurements leave.")
 @DEVICE
 def card(out: Path, minutes: float, config: Path | None, device: str | None) -> None:
     """Ask a CUDA card all there is to ask in one go, numbers and model in the folder OUT: is it exact, is it fast?"""
@@ -346,7 +364,7 @@ def card(out: Path, minutes: float, config: Path | None, device: str | None) -> 
 
 @app.command()
 @MODEL
-@click.option("--out", "-o", type=Path, required=True, help="The picture to write: grid.png, say.")
+@click.option("--out", "-o", type=PATH, required=True, help="The picture to write: grid.png, say.")
 @click.option("--n", default=64, help="How many samples.")
 @click.option("--temperature", default=0.7, help="0 gives the mean face, 1 the model's own distribution.")
 @click.option("--seed", default=0, help="Another seed draws other samples.")
@@ -372,11 +390,11 @@ def sample(model: str, out: Path, n: int, temperature: float, seed: int, device:
 
 
 @app.command()
-@click.argument("image", type=Path, required=False)
+@click.argument("image", type=PATH, required=False)
 @click.option("--demo", is_flag=True, help="Take a face of nobody, chosen to show a smile, instead of IMAGE.")
 @click.option("--attribute", "-a", required=True, help="What to add: Smiling, say. An unknown one lists all.")
 @click.option("--alpha", default=1.0, help="How much: 1 is the mean difference; negative takes away.")
-@click.option("--out", "-o", type=Path, required=True, help="strip.png, .jpg or .webp; smile.gif moves.")
+@click.option("--out", "-o", type=PATH, required=True, help="strip.png, .jpg or .webp; smile.gif moves.")
 @click.option("--animate", is_flag=True, help="A .webp that moves, there and back, as a .gif does.")
 @click.option("--model", default="faces64", help="A bundled model or the folder of one, with its study.")
 @click.option(
@@ -423,7 +441,7 @@ def edit(
     from glowkit import celeba, checkpoint, devices, editing, strips
     from glowkit.book.words import words
 
-    face = celeba.File(str(image)).upright() if image else None
+    face, changes = celeba.File(str(image)).shown() if image else (None, [])
     flow = checkpoint.load(model, devices.choose(device))
     alphas = strips.there_and_back(alpha) if animate else [alpha * share for share in (0, 0.25, 0.5, 0.75, 1)]
     made = editing.edit(model, flow, attribute, alphas, face, eyes, direction)
@@ -437,7 +455,7 @@ def edit(
     click.echo(f"{attribute} by {alpha:g}, {direction} direction of {model}: {out}")
     for line in made.said:
         click.echo(line)
-    for line in made.warnings:
+    for line in [f"{image} is {what}: {done}" for what, done in changes] + made.warnings:
         click.echo(f"glowkit: {line}", err=True)
 
 
@@ -468,7 +486,8 @@ def _write_numbers(file: Path | None, result: dict) -> None:
 
     if file:
         with replacing(file) as temporary:
-            temporary.write_text(json.dumps({"command": " ".join(["glowkit", *sys.argv[1:]]), **result}) + "\n")
+            content = {"command": " ".join(["glowkit", *sys.argv[1:]]), **result}
+            temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 def _say_once(text: object) -> None:
@@ -493,14 +512,12 @@ def _check_picture(path: Path, suffixes: tuple[str, ...] = STILL) -> None:
 
 def _write_picture(path: Path, images, columns: int) -> None:
     """Images (3, H, W) float in [0, 1], row by row, pixel for pixel, white where the last row ends early."""
-    import io
-
     import numpy as np
     import torch
     from PIL import Image
 
-    from glowkit.book.figures import to_pixels
     from glowkit.files import replacing
+    from glowkit.pixels import to_pixels
 
     if broken := int((~images.isfinite().flatten(1).all(1)).sum()):
         raise GlowkitError(f"{path}: {broken} of {len(images)} images are not finite; go less far from the mean")

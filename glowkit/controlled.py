@@ -39,7 +39,8 @@ def conditional(study: Study, attribute: str, levels: Sequence[slice]) -> np.nda
     The conditional projection of InterFaceGAN (Shen et al. 2020), whose normals are here differences of means.
     """
     own = study.direction(attribute).astype(float)
-    others = np.stack([study.direction(name) for name in _told(study) if name != attribute]).astype(float)
+    others = [study.direction(name) for name in _told(study) if name != attribute]
+    others = np.reshape(others, (len(others), len(own))).astype(float)  # there may be none
     return (own - others.T @ np.linalg.lstsq(others.T, own, rcond=None)[0]).astype(np.float32)
 
 

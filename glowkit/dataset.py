@@ -19,8 +19,9 @@ from tqdm.auto import tqdm
 
 from glowkit import celeba, faces
 from glowkit.celeba.files import map_pixels
+from glowkit.celeba.places import is_tree
 from glowkit.errors import GlowkitError
-from glowkit.files import replacing
+from glowkit.files import expanded, replacing
 
 FACES = 60_000  # procedural faces: 50,000 train, 5,000 valid, 5,000 test
 FACES_SEED = 0
@@ -110,24 +111,31 @@ def kind_of(name: str | Path) -> str:
 def open_dataset(name: str | Path, size: int | None = None, seed: int = FACES_SEED) -> Dataset:
     """Open "facesN" (the procedural faces at N pixels) or a CelebA tree cropped to `size` (64 unless given).
 
-    A tree is named by its path, or as "celeba": the one at $GLOWKIT_CELEBA. seed: of procedural faces, others than
-    those that the bundled models have seen unless it is 0. Raises GlowkitError if there is no such set or tree, or
-    anything in it is wrong.
+    A tree is named by its path, or as "celeba": the one at $GLOWKIT_CELEBA, or else the folder of that name. A
+    tree in a folder with the name of a set is asked for as "./faces64", say. seed: of procedural faces, others than
+    those that the bundled models have seen unless it is 0. Raises GlowkitError if there is no such set or tree, a name
+    may mean two, or anything is wrong.
 
     >>> album = glowkit.open_dataset("faces64")
     >>> len(album), album.kind, album.images(album.subset("test")[:8]).shape
     (60000, 'procedural', torch.Size([8, 3, 64, 64]))
     >>> truth = album.counterfactual([0], Smiling=not album.has("Smiling")[0])  # the same face, drawn again
     """
-    if match := FACES_NAME.fullmatch(str(name)):
+    name = str(name)
+    if match := FACES_NAME.fullmatch(name):
+        if is_tree(Path(name)):
+            raise GlowkitError(f"{name}: means procedural faces, but names a CelebA tree here; give ./{name} for that")
         if size not in (None, int(match[1])):
             raise GlowkitError(f"{name} has {match[1]} pixels, not {size}: open faces{size} instead")
         return _procedural(int(match[1]), seed)
     if name == "celeba":
-        if "GLOWKIT_CELEBA" not in os.environ:
+        there, named = os.path.isdir(name), os.environ.get("GLOWKIT_CELEBA")
+        if not (there or named):
             raise GlowkitError("celeba: give the path of a CelebA tree (--data PATH), or set GLOWKIT_CELEBA to it")
-        name = os.environ["GLOWKIT_CELEBA"]
-    return _photographs(Path(name), 64 if size is None else size)
+        if there and named and os.path.realpath(name) != os.path.realpath(expanded(named)) and is_tree(Path(name)):
+            raise GlowkitError(f"celeba: a CelebA tree here and GLOWKIT_CELEBA, {named}; give ./celeba or that path")
+        name = named or name
+    return _photographs(name, 64 if size is None else size)
 
 
 # ------------------------------------------------------------------------------------------- procedural faces
@@ -153,7 +161,7 @@ def _procedural(size: int, seed: int) -> Dataset:
 
 def cache_folder() -> Path:
     """Where rendered faces are kept: $GLOWKIT_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("GLOWKIT_CACHE") or pooch.os_cache("glowkit"))
+    return expanded(os.environ.get("GLOWKIT_CACHE") or pooch.os_cache("glowkit"))
 
 
 def block_length(size: int) -> int:
@@ -222,12 +230,12 @@ class Blocks:
 # ------------------------------------------------------------------------------------------------ photographs
 
 
-def _photographs(path: Path, size: int) -> Dataset:
+def _photographs(path: str, size: int) -> Dataset:
     celeba.check_size(size)
     tree = celeba.read(path)
     packed = tree.packed(size)
     return Dataset(
-        name=str(path),
+        name=path,
         size=size,
         attributes=tree.attributes,
         labels=tree.labels,

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from scipy import stats
 from torch import Tensor
 
 from glowkit import celeba, checkpoint, controlled, eyes, faces
@@ -54,7 +55,7 @@ def edit(
     given: Sequence[float] | None = None,
     kind: str = "mean",
 ) -> Edit:
-    """Add `alphas` times the direction of `attribute` to the face in an RGB image; without one, to `demo`'s.
+    """Add `alphas` times the direction of `attribute` to the face in an image; without one, to `demo`'s.
 
     flow: the model of that name or folder, with its study. alphas begin with 0. given: x1, y1, x2, y2 of the eyes in
     pixels of the image, else they are looked for (`placed`). kind: one of `controlled.DIRECTIONS`. Raises GlowkitError
@@ -67,6 +68,7 @@ def edit(
         x, what = demo(model, flow, study, attribute)
         said.append(what)
     else:
+        image = celeba.pictures.shown(image)[0].convert("RGB")
         left, right = placed(image, given, said, warnings)
         x = celeba.crop(image, left, right, flow.image_size)
     # Noise as in training: at bin centres an edit does less.
@@ -77,10 +79,10 @@ def edit(
         raise GlowkitError(f"{broken} of {len(pictures)} images are not finite; give an --alpha nearer to 0")
     result = Edit(x, list(alphas), pictures, seen(model, pictures, attribute), said, warnings)
     if result.seen is not None:
-        first, last = result.seen[0], result.seen[int(np.argmax(np.abs(alphas)))]
-        farthest = max(alphas, key=abs)
+        k = int(np.argmax(np.abs(alphas)))
+        first, last = result.seen[0], result.seen[k]
         said.append(f"the model's judge: {attribute} {first:.2f} -> {last:.2f}")
-        if farthest and (first > 0.5) == (farthest > 0):
+        if alphas[k] and (first > 0.5) == (alphas[k] > 0):
             state = "is there already" if first > 0.5 else "is not there to be taken away"
             warnings.append(f"{attribute} {state}, says the judge of the reconstruction ({first:.2f})")
     return result
@@ -130,9 +132,8 @@ def demo(model: str | Path, flow: ImageFlow, study: Study, attribute: str) -> tu
     """A face of nobody for the model (3, S, S), uint8, and what it is: one drawn, which does not smile, where the model
     was trained on drawn faces; else a sample of the model's from about where faces without the attribute are."""
     if kind_of(checkpoint.data_of(model)) == PROCEDURAL:
-        return faces.render(faces.factors([DEMO_FACE], DEMO_SEED), flow.image_size)[
-            0
-        ], "a drawn face of nobody, chosen for the demo"
+        drawn = faces.render(faces.factors([DEMO_FACE], DEMO_SEED), flow.image_size)
+        return drawn[0], "a drawn face of nobody, chosen for the demo"
     noise = torch.randn(flow.dim, generator=torch.Generator().manual_seed(DEMO_SAMPLE))
     z = torch.from_numpy(study.class_mean(attribute, positive=False)) + DEMO_TEMPERATURE * noise
     x = flow.decode(z[None])[0].cpu()
@@ -145,11 +146,13 @@ def unlikely(study: Study, z: Tensor) -> list[str]:
     """A line if a latent z (D,), with noise, is farther from the shell that those of the data are on than chance takes
     it. That is a property of the norm alone: a face upside down can lie on the shell."""
     norms = np.sqrt(np.square(study.norms[NOISE], dtype=float).sum(1))
-    norm, spread = float(z.double().norm()), float(norms.std())
+    norm, spread = float(z.double().norm()), float(norms.std(ddof=1))
     away = (norm - norms.mean()) / spread if spread else 0.0
+    # A spread that is an estimate from a few faces is one that chance goes beyond more often.
+    far = float(stats.t.isf(stats.norm.sf(FAR), len(norms) - 1)) * (1 + 1 / len(norms)) ** 0.5
     # -log2 N(z; 0, I) in bits a dimension, less the mean of the data's.
     bits = (norm**2 - np.square(norms).mean()) / (2 * np.log(2) * len(z))
-    if not abs(away) > FAR:
+    if not abs(away) > far:
         return []
     return [
         f"unlikely under the model: latents {abs(away):,.0f} standard deviations {'out' if away > 0 else 'in'}side the "

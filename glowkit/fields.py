@@ -120,7 +120,10 @@ def check(values: Any, kinds: Mapping[str, Kind], where: str, required: Iterable
 
 
 def _short(value: Any) -> str:
-    shown = reprlib.repr(value)
+    try:
+        shown = reprlib.repr(value)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        shown = "a number of thousands of digits"
     return shown if len(shown) <= 60 else shown[:57] + "..."
 
 

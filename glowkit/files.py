@@ -27,6 +27,11 @@ HOST = socket.gethostname()
 _UNFINISHED = re.compile(rf"\..*\.(\d+)@{re.escape(HOST)}\.part(\..*)?")
 
 
+def expanded(path: str | Path) -> Path:
+    """A path as users give it, `~` and all."""
+    return Path(os.path.expanduser(path))
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path` to write to; take its place when the block ends well.
@@ -88,12 +93,12 @@ def alone_in(folder: str | Path) -> Iterator[None]:
     except Timeout:
         holder = ""
         with suppress(OSError, UnicodeDecodeError):
-            holder = path.read_text()
+            holder = path.read_text(encoding="utf-8")
         raise GlowkitError(f"{folder}: in use by {holder or 'another process'}; let it end, or stop it") from None
     try:
         with naming(path):
             since = datetime.now().astimezone().isoformat(" ", "seconds")
-            path.write_text(f"process {os.getpid()} on {HOST}, since {since}")
+            path.write_text(f"process {os.getpid()} on {HOST}, since {since}", encoding="utf-8")
         sweep(folder)
         yield
     finally:
@@ -147,7 +152,8 @@ def sweep(folder: Path) -> None:
 def _beside(path: Path, suffix: str = "") -> Path:
     # The process id keeps two processes that write the same file out of each other's way: the later one wins,
     # whole. A folder may be shared by machines, whose ids mean nothing to each other.
-    return path.with_name(f".{path.stem}.{os.getpid()}@{HOST}.part{suffix}")
+    stem = path.stem if len(os.fsencode(path.stem)) < 100 else f"{zlib.crc32(os.fsencode(path.stem)):08x}"
+    return path.with_name(f".{stem}.{os.getpid()}@{HOST}.part{suffix}")  # no longer than a name may be
 
 
 def _lives(process: int) -> bool:

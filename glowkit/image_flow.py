@@ -19,6 +19,7 @@ from glowkit.errors import GlowkitError
 # For `noise`: every pixel is read at the centre of its bin, so that an image has one latent. A generator draws a
 # uniform point of each bin instead, as in training, so that latents follow the distribution that the model learned.
 BIN_CENTRES = None
+BEYOND = 1e-3  # of 0 and 1: as far may floats be by rounding, a quarter of a step of 8 bits
 
 
 class ImageFlow(nn.Module, ABC):
@@ -60,7 +61,7 @@ class ImageFlow(nn.Module, ABC):
         """Images to centred pixels in (-1/2, 1/2): the centre of each pixel's bin, or a uniform draw from it.
 
         x (B, 3, S, S), uint8 or float in [0, 1]; a new tensor is returned, in the model's dtype. GlowkitError for
-        any other shape or type.
+        any other shape or type, and for floats beyond [0, 1] by more than rounding.
         """
         size = self.image_size
         if x.ndim != 4 or tuple(x.shape[1:]) != (3, size, size):
@@ -70,6 +71,11 @@ class ImageFlow(nn.Module, ABC):
         if x.dtype == torch.uint8:
             index = (x >> (8 - self.bits)).to(parameter.dtype)
         elif x.is_floating_point():
+            if ((x < -BEYOND) | (x > 1 + BEYOND)).any():
+                low, high = x.min().item(), x.max().item()
+                raise GlowkitError(
+                    f"images with floats from {low:.4g} to {high:.4g}: this model takes [0, 1], or uint8"
+                )
             index = (x.to(parameter.dtype) * bins).floor().clamp(0, bins - 1)
         else:
             raise GlowkitError(f"images of type {x.dtype}: this model takes uint8, or floats in [0, 1]")

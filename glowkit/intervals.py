@@ -145,6 +145,8 @@ def share(hits, groups=None, level: float = 0.95) -> Estimate:
     but no fewer than if every group agreed wholly (Kish 1965). Of a single group the interval is [0, 1].
     """
     hits = np.asarray(hits).astype(bool)
+    if not len(hits):
+        raise GlowkitError("share: no values, want at least one")
     n, p = len(hits), float(hits.mean())
     if groups is None:
         return wilson(p * n, n, level)
@@ -168,6 +170,9 @@ def paired_difference(first, second, groups=None, level: float = 0.95) -> Estima
     differences of 1 and of -1: so that images that all agree are not taken for certainty (Bonett and Price 2012). Of a
     single group it is [-1, 1].
     """
+    (first, second), n = _together("paired_difference", (first, second), groups)
+    if not n:
+        raise GlowkitError("paired_difference: no values, want at least one pair")
     gains = np.asarray(first, bool).astype(float) - np.asarray(second, bool)
     sums, sizes = group_sums(gains, groups), group_sums(np.ones(len(gains)), groups)
     if len(sums) < 2:
@@ -185,7 +190,9 @@ def paired_ratio(first, second, groups=None, level: float = 0.95) -> Estimate:
     The interval is that of the logarithm, had two more people been seen, each true in one of the two alone (as in
     `paired_difference`). GlowkitError where second is true nowhere, or where there is one group only.
     """
-    first, second = np.asarray(first, bool).astype(float), np.asarray(second, bool).astype(float)
+    first, second = (
+        array.astype(bool).astype(float) for array in _together("paired_ratio", (first, second), groups)[0]
+    )
     if not second.any():
         raise GlowkitError(f"paired_ratio: none of {len(second)} is true in the second, want at least one to divide by")
     a, b = (group_sums(values, groups) for values in (first, second))
@@ -209,9 +216,12 @@ def share_difference(first: Estimate, second: Estimate) -> Estimate:
 
 def pearson(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Estimate:
     """Pearson's correlation of x (n,) and y (n,), with Fisher's interval."""
+    (x, y), n = _together("pearson", (x, y))
+    if n < 2:
+        raise GlowkitError(f"pearson: {n} values, want at least two")
     found = stats.pearsonr(x, y)
     low, high = found.confidence_interval(level)
-    return Estimate(float(found.statistic), (float(low), float(high)), len(np.asarray(x)))
+    return Estimate(float(found.statistic), (float(low), float(high)), n)
 
 
 def spearman(x: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None, level: float = 0.95) -> Estimate:

@@ -23,6 +23,7 @@ from glowkit import checkpoint, devices, fields
 from glowkit.dataset import Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import alone_in
+from glowkit.study import varied
 
 BATCH = 128  # images in a step of training
 # What a judge says of itself; `weights` is the SHA-256 sum of the model.safetensors beside which it was made.
@@ -141,7 +142,7 @@ def train_judge(
 
     The first judge learns from the last n training images, the second from the first n: of a set with fewer than 2n,
     some are in both. They are mirrored, blurred a little and made noisy at random; the last two since decoded pictures
-    are. `device`: see `devices.choose`.
+    are. Attributes that all of them have, or none, are left out, with a line. `device`: see `devices.choose`.
     """
     kind = SECOND if second else FIRST
     device, folder = devices.choose(device), checkpoint.folder_of(name)
@@ -151,6 +152,9 @@ def train_judge(
         training, test = dataset.subset("train")[kind.part(n)], dataset.subset("test")
         if not len(test):
             raise GlowkitError(f"{dataset.name}: no images in the test split, which a judge needs to be scored")
+        if len(training) < BATCH:
+            raise GlowkitError(f"{dataset.name}: {len(training)} training images, a judge needs {BATCH} at least")
+        dataset = varied(dataset, [training], kind.name)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(kind.seed)
             judge = Judge(list(dataset.attributes), kind=kind).to(device)
@@ -168,8 +172,6 @@ def train_judge(
 
 
 def _fit(judge: Judge, dataset: Dataset, indices: np.ndarray, epochs: int, name: str) -> None:
-    if len(indices) < BATCH:
-        raise GlowkitError(f"{dataset.name}: {len(indices)} training images, a judge needs {BATCH} at least")
     device = judge.head.weight.device
     labels = torch.from_numpy(np.asarray(dataset.labels, bool)[indices]).float().to(device)
     steps = epochs * (len(indices) // BATCH)

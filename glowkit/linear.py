@@ -148,9 +148,9 @@ def fit(
     if not len(validation):
         raise GlowkitError(f"{dataset.name}: no images in the validation split, by which the rank is chosen")
     dim = 3 * dataset.size**2
-    ranks = [rank for rank in sorted(ranks) if rank < min(len(training), dim)]
+    least, ranks = min(ranks) + 1, [rank for rank in sorted(ranks) if rank < min(len(training), dim)]
     if not ranks:
-        raise GlowkitError(f"{dataset.name}: {len(training)} training images; a linear flow takes at least 2")
+        raise GlowkitError(f"{dataset.name}: {len(training)} training images; a linear flow takes at least {least}")
     whole = LinearFlow(LinearConfig(dataset.size, ranks[-1], bits))
     points = _centred(dataset, training, whole)
     mean = points.mean(0, dtype=np.float64).astype(np.float32)

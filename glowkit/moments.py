@@ -47,7 +47,7 @@ class ClassSums:
 
     def variance(self) -> Tensor:
         """(D,), of the vectors about their mean."""
-        return self.square / self.count[:, 0].sum() - self.mean().square()
+        return (self.square / self.count[:, 0].sum() - self.mean().square()).clamp(min=0)  # of equal ones, rounding
 
     def half_means(self) -> Tensor:
         """(2, D), mean of each replicate."""

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from glowkit.files import replacing
+from glowkit.pixels import to_pixels
 
 TILE, FACE = 192, 256  # pixels a side of a picture in a strip, and of one that moves; of larger ones their own
 GAP, MARGIN = 8, 14
@@ -97,8 +98,7 @@ def _few_colours(pictures: Sequence[Image.Image]) -> list[Image.Image]:
 
 
 def _enlarged(x: Tensor, side: int) -> Image.Image:
-    pixels = x if not x.is_floating_point() else (x.clamp(0, 1) * 255).round().byte()
-    picture = Image.fromarray(pixels.cpu().permute(1, 2, 0).numpy())
+    picture = Image.fromarray(to_pixels(x[None])[0] if x.is_floating_point() else x.permute(1, 2, 0).numpy())
     return picture if picture.width >= side else picture.resize((side, side), Image.Resampling.BICUBIC)
 
 

@@ -9,7 +9,7 @@ pass.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -199,7 +199,8 @@ def write_study(
             raise GlowkitError(
                 f"{dataset.name}: a study needs training and test images, there are {len(training)} and {len(test)}"
             )
-        dataset = varied(dataset, training)
+        half = halves(dataset, test)
+        dataset = varied(dataset, [training[training % 2 == 0], training[training % 2 == 1]], "study")
         about = {
             "attributes": dataset.attributes,
             "n": len(training),
@@ -209,7 +210,6 @@ def write_study(
             "draws": draws,
         }
         fields.check(about, ABOUT, "")
-        half = halves(dataset, test)
         sums, within = class_sums(model, dataset, training, draws, seed)
         tensors = project(model, dataset, test, sums, half, seed)
         tensors["along_mean"] = sides(model, dataset, test, half, tensors["half.mean"], seed)
@@ -239,22 +239,32 @@ def write_study(
         return folder / FILE
 
 
-def varied(dataset: Dataset, training: np.ndarray) -> Dataset:
-    """`dataset` with the attributes of which a study can say something: those that some images of `training` have and
-    some have not, in both of its halves. Of the others a line tells how many have them.
+def varied(dataset: Dataset, parts: Sequence[np.ndarray], reader: str) -> Dataset:
+    """`dataset` with the attributes that some of the images at each of `parts`, indices, have and some have not.
+
+    A line tells how many have each of the others, which the `reader`, a "study" say, can tell nothing of. Raises
+    GlowkitError if none is left.
     """
-    labels = _labels(dataset)[training]
-    halves = [labels[half] for half in (training % 2 == 0, training % 2 == 1)]
-    there = torch.stack([half.any(0) & ~half.all(0) for half in halves]).all(0).numpy()
-    if not there.all() and distributed.rank() == 0:
-        counts = labels.sum(0).tolist()
-        left = [f"{dataset.attributes[i]} ({counts[i]:,})" for i in np.flatnonzero(~there)]
-        tqdm.write(
-            f"{dataset.name}: left out of the study, for too few of the {len(training):,} training images have them or "
-            f"have them not: {', '.join(left)}"
-        )
+    if not dataset.attributes:
+        raise GlowkitError(f"{dataset.name}: no list of attributes, and without attributes there is no {reader}")
+    labels = _labels(dataset)
+    there = torch.stack([labels[part].any(0) & ~labels[part].all(0) for part in parts]).all(0).numpy()
+    training = np.concatenate(parts)
+    counts = [
+        f"{name} ({n:,})"
+        for name, n, kept in zip(dataset.attributes, labels[training].sum(0).tolist(), there, strict=True)
+        if not kept
+    ]
     if not there.any():
-        raise GlowkitError(f"{dataset.name}: no attribute that some training images have and some have not")
+        raise GlowkitError(
+            f"{dataset.name}: a {reader} needs an attribute that some training images have and some have not; of the "
+            f"{len(training):,} there are, {', '.join(counts)}"
+        )
+    if counts and distributed.rank() == 0:
+        tqdm.write(
+            f"{dataset.name}: left out of the {reader}, since too few of the {len(training):,} training images have "
+            f"them or have them not: {', '.join(counts)}"
+        )
     attributes = [name for name, kept in zip(dataset.attributes, there, strict=True) if kept]
     return replace(dataset, attributes=attributes, labels=np.asarray(dataset.labels, bool)[:, there])
 

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from glowkit import bundled, checkpoint, devices, distributed, fields, randomness
 from glowkit.dataset import FACES, MEMORY_LIMIT, PROCEDURAL, Dataset, open_dataset
 from glowkit.errors import GlowkitError
-from glowkit.files import alone_in, naming, replacing
+from glowkit.files import alone_in, expanded, naming, replacing
 from glowkit.flow import Glow, GlowConfig
 from glowkit.precision import compute_dtype
 from glowkit.trainer import MOST_STEPS, SETTINGS, Diverged, Settings, Trainer
@@ -182,7 +182,7 @@ def train(
     """
     began = time.perf_counter()
     config = config if isinstance(config, Config) else read_config(config)
-    path = Path(out or Path("runs") / config.path.stem)
+    path = expanded(out or Path("runs") / config.path.stem)
     resumed = (path / STATE).exists()
     if resumed and not resume:
         raise GlowkitError(f"{path}: it holds a run already; continue it with --resume or give another --out")
@@ -515,7 +515,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict]:
 
 
 def _log(path: Path, line: dict) -> None:
-    with naming(path), open(path, "a") as log:
+    with naming(path), open(path, "a", encoding="utf-8") as log:
         log.write(json.dumps(line) + "\n")
 
 

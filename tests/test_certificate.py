@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from glowkit import certificate, checkpoint, dataset
@@ -23,6 +24,11 @@ def test_it_measures_the_round_trip():
     assert exact.pixel_errors.max() < 1e-12 < single.pixel_errors.max()
     assert exact.latent_errors.max() < 1e-12 < single.latent_errors.max()
     assert "holds" in str(exact)
+    bits = single.bits_per_dim
+    low, high = scipy.stats.t.interval(0.95, 5, bits.mean(), bits.std(ddof=1) / 6**0.5)
+    assert f"bits/dim {bits.mean():.4f} +- {(high - low) / 2:.4f} (95%)" in str(single)
+    one = certificate.certify(tiny(double=False), x[:1])
+    assert f"bits/dim {one.bits_per_dim[0]:.4f}\n" in str(one)  # which has no margin
 
 
 def test_a_model_that_loses_precision_does_not_hold():

@@ -101,6 +101,18 @@ def test_help_lists_the_commands_without_loading_torch():
     assert glowkit.__version__ in shell("--version").stdout
 
 
+def test_paths_are_expanded_and_names_that_cannot_be_shown_are_spelt_out(tree, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    shutil.copytree(tree, tmp_path / "d\u00e9j\u00e0")
+    for file in (tmp_path / "d\u00e9j\u00e0").glob("img*/000001.jpg"):
+        file.rename(file.with_name("\u0416.jpg"))
+    result = shell("celeba", "check", "~/d\u00e9j\u00e0")
+    assert result.returncode == 0 and "not used, the first: \\u0416.jpg" in result.stdout, result.stderr
+    assert shell("crop", "--size=8", "~/d\u00e9j\u00e0", "~/out").returncode == 0
+    assert len(list((tmp_path / "out" / "img_align_celeba").iterdir())) == 23
+
+
 @pytest.mark.parametrize(
     "arguments, status, words",
     [

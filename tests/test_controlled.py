@@ -55,6 +55,15 @@ def test_conditional_is_at_right_angles_to_all_others(planted):
     assert cosine(found, study.direction("b")) > 0
 
 
+def test_of_an_only_attribute_every_direction_is_the_mean_difference(planted):
+    """Nothing is there to be taken off. Here the held-out images tell of no other."""
+    study, _ = planted
+    labels = study.labels & [False, True, False]
+    alone = replace(study, labels=labels)
+    for direction in (controlled.partial, controlled.conditional):
+        assert cosine(direction(alone, "b", LEVELS), study.direction("b")) > 1 - 1e-6
+
+
 def test_shrunk_leaves_signal_and_takes_noise(planted):
     study, effects = planted
     found, plain = controlled.shrunk(study, "c", LEVELS), study.direction("c")

@@ -222,6 +222,38 @@ def test_celeba_is_the_tree_of_the_environment(tree, monkeypatch):
     assert torch.equal(dataset.open_dataset("celeba", 32).images([2]), dataset.open_dataset(tree, 32).images([2]))
 
 
+def test_a_folder_called_celeba_is_taken_unless_another_is_named(tree, monkeypatch):
+    monkeypatch.delenv("GLOWKIT_CELEBA", raising=False)
+    monkeypatch.chdir(tree.rename(tree.parent / "celeba").parent)
+    assert dataset.open_dataset("celeba", 32).images([2]).any()
+    monkeypatch.setenv("GLOWKIT_CELEBA", str(tree.parent / "celeba"))
+    assert len(dataset.open_dataset("celeba")) == 10
+    monkeypatch.setenv("GLOWKIT_CELEBA", "/elsewhere")
+    with pytest.raises(GlowkitError, match="GLOWKIT_CELEBA, /elsewhere; give ./celeba or that path"):
+        dataset.open_dataset("celeba")
+    assert len(dataset.open_dataset("./celeba")) == 10
+
+
+def test_a_tree_in_a_folder_called_faces64_is_asked_for_as_such(tree, cache, monkeypatch):
+    monkeypatch.chdir(tree.parent)
+    (tree.parent / "faces32").mkdir()  # of a model, say
+    assert dataset.open_dataset("faces32").kind == dataset.PROCEDURAL
+    tree.rename("faces64")
+    with pytest.raises(GlowkitError, match="faces64: means procedural faces, .* give ./faces64 for that"):
+        dataset.open_dataset("faces64")
+    assert dataset.open_dataset("./faces64").name == "./faces64"
+
+
+def test_the_home_folder_may_be_written_short(tree, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(dataset.open_dataset("~/tree")) == 10
+    monkeypatch.setenv("GLOWKIT_CELEBA", "~/tree")
+    monkeypatch.setenv("GLOWKIT_CACHE", "~/cache")
+    assert len(dataset.open_dataset("celeba")) == 10 and dataset.cache_folder() == tmp_path / "cache"
+    faces.write_tree("~/faces", 1, 32)
+    assert (tmp_path / "faces" / "img_celeba").is_dir()
+
+
 def test_without_partition_and_people_file_order_splits(tree):
     (tree / "list_eval_partition.txt").unlink()
     d = dataset.open_dataset(tree)

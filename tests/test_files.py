@@ -127,3 +127,10 @@ def test_a_sealed_file_is_told_from_one_with_any_bit_changed(tmp_path):
 
 def _flipped(data, k):
     return data[:k] + bytes([data[k] ^ 1]) + data[k + 1 :]
+
+
+def test_a_name_of_any_length_that_a_folder_takes_can_be_written(tmp_path):
+    path = tmp_path / ("\u00e9" * 120 + ".jpg")
+    with files.replacing(path) as temporary:
+        temporary.write_text("a")
+    assert path.read_text() == "a" and len(list(tmp_path.iterdir())) == 1

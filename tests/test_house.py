@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "glowkit"
 # From the bottom up: a module may import from its own line and from those before it.
 FLOORS = (
-    {"errors", "bundled", "randomness", "escaping", "precision", "devices"},
-    {"files", "fields", "intervals", "jacobian", "gaussian_maps"},
+    {"errors", "randomness", "escaping", "precision", "devices"},
+    {"files", "bundled", "fields", "intervals", "jacobian", "gaussian_maps"},
     {"layers", "kernels", "image_flow", "flow", "ablations", "faces", "celeba"},
     {"memory", "distributed", "moments", "dataset", "linear", "checkpoint", "certificate"},
 )
@@ -47,3 +47,17 @@ def test_the_low_does_not_know_the_high(floor):
     for name in modules():
         if name.split(".")[0] in FLOORS[floor]:
             assert {need.split(".")[0] for need in imported(name)} <= allowed, name
+
+
+def test_text_has_an_encoding():
+    """Else it is that of the machine, and what is written on one cannot be read on another."""
+    files = [*ROOT.rglob("*.py"), *(ROOT.parent / "book").glob("*.py")]
+    calls = ((file, node) for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    for file, call in calls:
+        if isinstance(call, ast.Call) and "encoding" not in {keyword.arg for keyword in call.keywords}:
+            name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+            # The mode comes second, in a path's own method first; other things that are opened have none.
+            builtin = isinstance(call.func, ast.Name)
+            mode = [a.value for a in call.args[builtin : builtin + 1] if isinstance(a, ast.Constant)]
+            opened = name == "open" and (builtin or mode) and "b" not in str(*mode)
+            assert not (opened or name in ("read_text", "write_text")), f"{file} line {call.lineno}"

@@ -55,6 +55,16 @@ def test_images_and_densities_of_a_linear_flow():
         model.encode(x[..., :4], noise=BIN_CENTRES)
 
 
+@pytest.mark.parametrize("wrong, told", [(lambda x: 255 * x, "from 0 to 255"), (lambda x: 2 * x - 1, "from -1 to 1")])
+def test_floats_of_another_range_are_refused(wrong, told):
+    """Clipped, they would be black and white; rounding may take them a little beyond."""
+    model, x = Linear(), torch.linspace(0, 1, 192).view(1, 3, 8, 8)
+    for method in (model.encode, model.quantise, model.log_prob, model.bits_per_dim):
+        with pytest.raises(GlowkitError, match=rf"floats {told}: this model takes \[0, 1\]"):
+            method(wrong(x))
+    assert torch.equal(model.quantise(x * (1 + 1e-6)), model.quantise(x))
+
+
 def test_a_model_anywhere_takes_noise_of_the_cpu():
     """On the device of shapes, which refuses whatever lies on another."""
     model, x = Linear().to("meta"), toy_dataset().images(range(3))

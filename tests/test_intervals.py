@@ -86,6 +86,11 @@ def test_bad_input_says_what_would_be_right():
         lambda: intervals.wilson(5, 3),
         lambda: intervals.mean([1.0]),
         lambda: intervals.bootstrap(np.mean, [1, 2], groups=[1]),
+        lambda: intervals.share([]),
+        lambda: intervals.paired_difference([], []),
+        lambda: intervals.paired_difference([True, False], [True]),
+        lambda: intervals.paired_ratio([True, False], [True]),
+        lambda: intervals.pearson([], []),
     ):
         with pytest.raises(GlowkitError, match="want|must"):
             call()

@@ -151,6 +151,26 @@ def test_too_few_images_are_told_in_a_line(made, monkeypatch):
 
 
 @KINDS
+def test_attributes_that_do_not_vary_are_left_out_and_counted(tmp_path, monkeypatch, capsys, second):
+    data = toy_dataset()
+    labels = np.concatenate([np.zeros((900, 1), bool), data.labels, np.ones((900, 1), bool)], 1)
+    labels[650, 0] = True  # a validation image
+    data = replace(data, attributes=["None", *data.attributes, "All"], labels=labels)
+    monkeypatch.setattr(judge, "open_dataset", lambda name, size: data)
+    checkpoint.save(Glow(GlowConfig(32, 2, 1, 4, "additive")), tmp_path, "toy")
+    judge.train_judge(tmp_path, epochs=1, second=second)
+    found = judge.open_judge(tmp_path, second)
+    assert found.attributes == ["Up", "Down"] == list(found.scores)
+    assert "600 training images" in (said := capsys.readouterr().out) and "None (0), All (600)" in said
+    monkeypatch.setattr(judge, "_fit", None)  # before any work
+    for attributes, told in (([], "toy: no list of attributes"), (["All"], r"a (second )?judge needs an attribute")):
+        part = replace(data, attributes=attributes, labels=labels[:, 4 - len(attributes) :])
+        monkeypatch.setattr(judge, "open_dataset", lambda name, size, part=part: part)
+        with pytest.raises(GlowkitError, match=told):
+            judge.train_judge(tmp_path, second=second)
+
+
+@KINDS
 def test_the_bundled_judge_agrees_with_the_renderer(second):
     """On true counterfactuals, which it never saw: the same face with and without a smile or glasses."""
     found = judge.open_judge("faces64", second)

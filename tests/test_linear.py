@@ -116,7 +116,7 @@ def test_a_fit_takes_a_validation_split_and_images():
     with pytest.raises(GlowkitError, match="validation split"):
         linear.fit(data)
     data.splits[1:] = 1
-    with pytest.raises(GlowkitError, match="1 training images"):
+    with pytest.raises(GlowkitError, match="1 training images; a linear flow takes at least 11"):
         linear.fit(data)
 
 

@@ -49,6 +49,13 @@ def test_the_variance_is_right_far_from_the_origin(offset):
     np.testing.assert_allclose(sums.variance().numpy(), z.double().numpy().var(0), rtol=1e-8)
 
 
+def test_equal_vectors_vary_nowhere():
+    """Rounding would leave some variances just below 0, and a study with such is refused."""
+    sums = ClassSums(0, 1000)
+    sums.add(torch.randn(1, 1000).expand(3, -1), torch.zeros(3, 0), torch.tensor([0, 1, 0]))
+    assert (sums.variance() >= 0).all() and sums.variance().max() < 1e-14
+
+
 class Vectors:
     """In place of a model: image i "encodes" to normal noise about a mean and a shift for each of its attributes.
 

@@ -1,13 +1,16 @@
-"""requirements.txt, environment.yml and pyproject.toml name the same packages at the same versions."""
+"""requirements.txt, its lock, environment.yml and pyproject.toml name the same packages at the same versions."""
 
 import re
 import tomllib
 from fnmatch import fnmatch
-from importlib.metadata import version
+from importlib.metadata import requires, version
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 LINES = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
@@ -26,6 +29,24 @@ def test_conda_users_get_the_same_pins():
     python, pip, packages = environment["dependencies"]
     assert python == "python=3.11" and pip == "pip"
     assert packages["pip"] == [*PINS, "-e ."]
+
+
+LOCKED = re.findall(
+    r"^([\w.-]+)==(\S+)(?: ; (.+))? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)",
+    (ROOT / "requirements.lock").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+
+
+def test_every_pin_but_that_of_torch_has_hashes_and_so_has_what_it_needs():
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert len(LOCKED) == len(re.findall("^[^ ]", text, re.MULTILINE))  # nothing else is in there
+    assert {f"{name}=={exact}" for name, exact, _, _ in LOCKED} >= set(PINS) - {PINS[0]} and PINS[0][:7] == "torch=="
+    here = {canonicalize_name(name) for name, _, where, _ in LOCKED if not where or Marker(where).evaluate()}
+    for name in here - {"setuptools", "wheel"}:
+        needs = map(Requirement, requires(name) or ())
+        needs = {canonicalize_name(r.name) for r in needs if not r.marker or r.marker.evaluate({"extra": ""})}
+        assert needs <= here | {"torch"}
 
 
 def test_what_the_library_imports_is_pinned_under_library():

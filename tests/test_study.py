@@ -277,7 +277,10 @@ def test_attributes_that_do_not_vary_are_left_out_and_counted(made, tmp_path, mo
     assert np.array_equal(found.direction("Some"), made[1].direction("Some"))
     assert "180 training images" in (said := capsys.readouterr().out) and "All (180), None (0), One (1)" in said
     monkeypatch.setattr(study, "open_dataset", lambda name, size: replace(data, labels=np.ones((300, 6), bool)))
-    with pytest.raises(GlowkitError, match="toy: no attribute that some training images have"):
+    with pytest.raises(GlowkitError, match=r"needs an attribute .* of the 200 there are, Half \(200\)"):
+        study.write_study(tmp_path)
+    monkeypatch.setattr(study, "open_dataset", lambda name, size: replace(data, attributes=[], labels=labels[:, :0]))
+    with pytest.raises(GlowkitError, match="toy: no list of attributes"):
         study.write_study(tmp_path)
 
 

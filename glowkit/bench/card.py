@@ -21,7 +21,7 @@ from glowkit.bench import compare
 from glowkit.certificate import certify
 from glowkit.dataset import open_dataset
 from glowkit.errors import GlowkitError
-from glowkit.files import replacing
+from glowkit.files import expanded, replacing
 from glowkit.flow import GlowConfig
 from glowkit.memory import STRATEGIES
 from glowkit.trainer import Settings, Trainer
@@ -56,13 +56,14 @@ def measure(
     training is in out/NAME, its publishable form in out/NAME-16bit. A training that is there already goes on.
     """
     ends = time.perf_counter() + 60 * minutes
+    out = expanded(out)
     out.mkdir(parents=True, exist_ok=True)
     result = {**compare.conditions(device), "minutes": minutes}
 
     def keep(part: str, found: object, line: str) -> None:
         result[part] = found
         with replacing(out / NUMBERS) as temporary:
-            temporary.write_text(json.dumps(result, default=np.ndarray.tolist, indent=1) + "\n")
+            temporary.write_text(json.dumps(result, default=np.ndarray.tolist, indent=1) + "\n", encoding="utf-8")
         tell(f"{part}: {line}")
 
     for name in bundled.models():

@@ -253,7 +253,11 @@ def peak_memory(work: Callable, device: torch.device) -> int:
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace.json"
         profile.export_chrome_trace(str(trace))
-        events = [event for event in json.loads(trace.read_text())["traceEvents"] if event["name"] == "[memory]"]
+        events = [
+            event
+            for event in json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+            if event["name"] == "[memory]"
+        ]
     events.sort(key=lambda event: event["ts"])
     return int(np.cumsum([event["args"]["Bytes"] for event in events]).max(initial=0))
 

@@ -5,7 +5,6 @@ direction, z . u with u its unit vector, and a length |z - (z . u) u| in all oth
 coordinates every point keeps its norm, and an edit moves along the first alone.
 """
 
-import base64
 import io
 import math
 from string import Template
@@ -16,9 +15,10 @@ import torch
 from PIL import Image
 
 from glowkit import affine, checkpoint, edits
-from glowkit.book.figures import to_pixels
+from glowkit.book.widgets import address
 from glowkit.dataset import open_dataset
 from glowkit.image_flow import ImageFlow
+from glowkit.pixels import to_pixels
 from glowkit.study import NOISE, Study, open_study
 
 MODEL, ATTRIBUTE, FACE = "faces64", "Smiling", 55068  # a face of the hero
@@ -78,9 +78,8 @@ def place(z: torch.Tensor, unit: torch.Tensor) -> tuple[float, float]:
 
 # ------------------------------------------------------------------------------------------------------ the page
 
-SCALE = (
-    17  # picture's units for each unit of latent space in the window, which is WIDE x HIGH; below it the whole shell
-)
+SCALE = 17  # the picture's units for each unit of latent space
+# The window, below it the whole shell.
 WIDE, HIGH, BELOW, SMALL = 300, 150, 104, 40
 
 
@@ -110,31 +109,25 @@ def drawing(found: Measured) -> str:
     def at(point: tuple[float, float]) -> tuple[float, float]:
         return WIDE / 2 + SCALE * (point[0] - found.border), HIGH / 2 - SCALE * (point[1] - middle)
 
-    def arc(radius: float) -> tuple[float, str]:
-        _, top = at((0, radius))
-        return radius * SCALE, f"{WIDE / 2 - SCALE * found.border:.1f} {top + radius * SCALE:.1f}"
-
+    x, y = at((0, 0))
     circles = {
-        name: 'cx="{1}" cy="{2}" r="{0:.1f}"'.format(arc(r)[0], *arc(r)[1].split())
-        for name, r in (("outer", found.shell[1]), ("inner", found.shell[0]), ("ideal", found.radius))
+        name: f'cx="{x:.1f}" cy="{y:.1f}" r="{radius * SCALE:.1f}"'
+        for name, radius in (("outer", found.shell[1]), ("inner", found.shell[0]), ("ideal", found.radius))
     }
-    (fx, fy), (ex, ey), (tx, ty) = (at(found.points[name]) for name in ("face", "edited", "truth"))
+    places = {name: at(point) for name, point in found.points.items()}
+    coordinates = {
+        f"{name[0]}{axis}": f"{v:.1f}" for name, p in places.items() for axis, v in zip("xy", p, strict=True)
+    }
     whole = SMALL / found.radius  # the scale of the small picture
     side = whole * WIDE / SCALE
     centre = HIGH + BELOW - SMALL - 4
     return _DRAWING.substitute(
-        circles,
+        circles | coordinates,
         wide=WIDE,
         high=HIGH,
         tall=HIGH + BELOW,
         half=WIDE / 2,
-        fx=f"{fx:.1f}",
-        fy=f"{fy:.1f}",
-        ex=f"{ex:.1f}",
-        ey=f"{ey:.1f}",
-        tip=f"{ex - 7:.1f}",
-        tx=f"{tx:.1f}",
-        ty=f"{ty:.1f}",
+        tip=f"{places['edited'][0] - 7:.1f}",
         small=SMALL,
         centre=centre,
         peak=centre - SMALL,
@@ -152,11 +145,11 @@ def drawing(found: Measured) -> str:
 
 
 def _address(pixels: np.ndarray) -> str:
-    """A picture as an address that holds it all."""
+    """A picture, enlarged, as an address that holds it all."""
     size = ENLARGED * len(pixels)
     buffer = io.BytesIO()
     Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS).save(buffer, "webp", quality=85, method=6)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return address(buffer.getvalue())
 
 
 _DRAWING = Template("""\

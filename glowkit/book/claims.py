@@ -23,7 +23,7 @@ from typing import Any
 
 from glowkit import escaping
 from glowkit.errors import GlowkitError
-from glowkit.files import replacing
+from glowkit.files import expanded, replacing
 from glowkit.intervals import Estimate, unbroken, wilson
 from glowkit.measured import Found, open_measures
 
@@ -176,7 +176,7 @@ def folder() -> Path:
 def _own() -> Path | None:
     """Where this run leaves its verdicts, if anywhere."""
     named = os.environ.get("GLOWKIT_CLAIMS")
-    return Path(named) if named else None
+    return expanded(named) if named else None
 
 
 def record(
@@ -296,6 +296,11 @@ def counts(entries: list[Entry] | None = None) -> dict[str, int]:
     """How many entries have each verdict, in the order of VERDICTS, then how many rows are open."""
     verdicts = [entry.verdict for entry in (load() if entries is None else entries)]
     return {verdict: verdicts.count(verdict) for verdict in (*VERDICTS, OPEN)}
+
+
+def in_words(model: str) -> dict[str, str]:
+    """The verdict of each row on one model, in bold Markdown for a sentence; "open" where it measured none."""
+    return dict.fromkeys(rows(), OPEN) | {e.id: f"**{e.verdict}**" for e in load() if e.model == model and e.n}
 
 
 def by_model(entries: list[Entry]) -> dict[str, dict[str, str]]:

@@ -1,8 +1,6 @@
 """How every picture and plot of the book looks: one style, one layout for each kind of picture.
 
-Images are float tensors (N, 3, H, W) in [0, 1], as `model.decode` returns them. A decode may explode; pixels
-that are not finite are drawn in `BROKEN`, a magenta that no face has, so that a failure cannot pass for a
-dark picture.
+Images are float tensors (N, 3, H, W) in [0, 1], as `model.decode` returns them.
 """
 
 from __future__ import annotations
@@ -11,15 +9,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from IPython import get_ipython
-from IPython.core.pylabtools import select_figure_formats
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib_inline.config import InlineBackend
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from glowkit import escaping
+from glowkit.pixels import to_pixels
 
 # Okabe and Ito's colours, told apart by readers with any kind of colour vision.
 COLOURS = {
@@ -32,7 +30,6 @@ COLOURS = {
     "black": "#000000",
     "yellow": "#F0E442",
 }
-BROKEN = (250, 5, 250)  # not (255, 0, 255), which a pixel far out of range is clamped to
 
 _WIDTH = 7.2  # inches: the width of the text column
 _LETTER = 0.078  # inches: the mean width of a label's letter, with some room
@@ -61,23 +58,16 @@ _STYLE = {
 
 
 def use_style() -> None:
-    """Make the book's style matplotlib's default; in a notebook, show figures as sharp PNGs."""
+    """Make the book's style matplotlib's default; in a notebook, show figures as PNGs.
+
+    Whatever backend, format or style the reader has chosen for themselves: with it, figures could vanish.
+    """
+    plt.rcdefaults()
     plt.rcParams.update(_STYLE)
     shell = get_ipython()
-    if shell is not None:
-        # IPython learns to show figures only after the first cell that draws one; the helpers return figures
-        # before.
-        select_figure_formats(shell, {"retina"})
-
-
-def to_pixels(x: Tensor) -> np.ndarray:
-    """Float images (N, 3, H, W) in [0, 1] -> uint8 (N, H, W, 3), clipped; pixels that are not finite become
-    BROKEN."""
-    x = x.detach().cpu().float()
-    finite = torch.isfinite(x).all(dim=1)
-    pixels = (torch.nan_to_num(x).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    pixels[~finite.numpy()] = BROKEN
-    return pixels
+    if hasattr(shell, "kernel"):
+        InlineBackend.instance(parent=shell).figure_formats = {"png"}
+        shell.enable_matplotlib("inline")
 
 
 def image_grid(x: Tensor, columns: int = 8, titles: Sequence[str] | None = None) -> Figure:

@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from glowkit import affine, checkpoint, escaping
-from glowkit.book.figures import to_pixels
 from glowkit.book.pictures import open_pictures
 from glowkit.files import replacing
 from glowkit.image_flow import ImageFlow
+from glowkit.pixels import to_pixels
 from glowkit.study import open_study
 
 # Held-out faces that lack all of the attributes; chosen by eye, as faces on which the six vectors work. The chapters

@@ -13,7 +13,6 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from glowkit.book import figures
 from glowkit.checkpoint import folder_of
 from glowkit.errors import GlowkitError
 from glowkit.fields import Flag, Kind, OneOf, Real, Whole  # noqa: F401 (what chapters declare)
+from glowkit.files import expanded
 from glowkit.study import open_study
 
 # The first line of the cell that papermill inserts, and what it adds there by itself under --inject-paths.
@@ -34,7 +34,7 @@ class Folder:
     """The path of a folder, or "" for none."""
 
     def wants(self, value: Any) -> str | None:
-        right = isinstance(value, str) and (value == "" or Path(value).is_dir())
+        right = isinstance(value, str) and (value == "" or expanded(value).is_dir())
         return None if right else 'the path of a folder, or "" for none'
 
 

@@ -162,7 +162,8 @@ class Playground:
 
     def _cropped(self) -> Tensor:
         """uint8 (1, 3, H, W), of one's own picture"""
-        left, right = [[slider.value for slider in pair] for pair in (self.eyes[:2], self.eyes[2:])]
+        points = [[slider.value for slider in pair] for pair in (self.eyes[:2], self.eyes[2:])]
+        left, right = sorted(points)  # left is left in the picture, whichever was moved there
         self.preview.value = image(*_crosses(self.photograph, left, right), alt="Your picture, a cross on each eye")
         return celeba.crop(self.photograph, left, right, self.stage.flow.config.image_size)[None]
 
@@ -228,7 +229,7 @@ def upright(name: str, data: bytes) -> Image.Image:
         path = Path(folder, Path(name).name or "picture")
         path.write_bytes(data)
         try:
-            return celeba.File(str(path)).upright()
+            return celeba.File(str(path)).image()
         except GlowkitError as error:
             raise GlowkitError(str(error).replace(str(path), path.name)) from None
 
@@ -256,6 +257,8 @@ def _row(faces: dict[str, tuple[Tensor, str]]) -> str:
 
 
 def _judged(judge: Judge, name: str, faces: dict[str, tuple[Tensor, str]]) -> str:
-    """What the judge sees of the attribute in each face, in a line."""
+    """What the judge sees of the attribute in each face, in a line; nothing if it does not know it."""
+    if name not in judge.attributes:
+        return ""
     seen = [f"{judge(x)[0, judge.attributes.index(name)]:.0%} {caption}" for caption, (x, _) in faces.items()]
     return f"<p>How sure the judge is of <em>{escape(words(name))}</em>: {escape('; '.join(seen))}.</p>"

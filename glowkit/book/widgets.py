@@ -35,7 +35,7 @@ from PIL import Image
 from torch import Tensor
 
 from glowkit import escaping
-from glowkit.book.figures import to_pixels
+from glowkit.pixels import to_pixels
 
 Frame = Tensor | Figure
 """One picture (3, H, W), several (N, 3, H, W), or a plot."""
@@ -151,7 +151,7 @@ class Control:
         for c in range(len(self.choices)):
             for k in range(len(self.values)):
                 data, _ = self.encoded(c, k)
-                sources.append("data:image/webp;base64," + base64.b64encode(data).decode())
+                sources.append(address(data))
         first, width = self.encoded(0, self.start)
         shape = Image.open(io.BytesIO(first)).size
         name = "slider-" + hashlib.sha256("".join(sources).encode()).hexdigest()[:12]
@@ -195,8 +195,12 @@ class Shown:
 
 def image(data: bytes, width: int, alt: str) -> str:
     """An encoded picture as HTML."""
-    source = "data:image/webp;base64," + base64.b64encode(data).decode()
-    return f'<img src="{source}" alt="{escape(alt, quote=True)}" width="{width}">'
+    return f'<img src="{address(data)}" alt="{escape(alt, quote=True)}" width="{width}">'
+
+
+def address(data: bytes) -> str:
+    """An encoded picture as an address that holds it all."""
+    return "data:image/webp;base64," + base64.b64encode(data).decode()
 
 
 def live() -> bool:

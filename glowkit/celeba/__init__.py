@@ -1,9 +1,11 @@
 """CelebA as people have it: the tree of its files, eye-aligned crops, what is known of it, and how to get it.
 
-`files` and `archives` find and read files, `alignment` crops by the eyes, `tree` puts both together. Above them,
-`check` says what is there, `cropping` crops a whole tree, `fetch` gets one, and `facts` has the official counts.
+`files` and `archives` read files, `pictures` opens pictures of any kind, `lists` has what is said of images, `places`
+finds all of them, `alignment` crops by the eyes, and `tree` puts these together. Above them, `check` says what is
+there, `cropping` crops a whole tree, `fetch` gets one, and `facts` has the official counts.
 """
 
+from glowkit.celeba import pictures
 from glowkit.celeba.alignment import EYES, check_size, crop, similarity
 from glowkit.celeba.files import File
 from glowkit.celeba.tree import SPLITS, Tree, crop_file, frame_eyes, framed, read, write_annotations
@@ -18,6 +20,7 @@ __all__ = [
     "crop_file",
     "frame_eyes",
     "framed",
+    "pictures",
     "read",
     "similarity",
     "write_annotations",

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageFilter
 
+from glowkit.celeba import pictures
 from glowkit.errors import GlowkitError
 
 # Where the original Glow's aligner puts the eyes, relative to the crop.
@@ -62,8 +63,9 @@ def crop(image: Image.Image, left_eye, right_eye, size: int, padding: str = "edg
     that is open but not decoded yet is decoded at a half, a quarter or an eighth where that is detail enough.
     Beyond the edge of the image its outermost pixels repeat (padding "edge"), or it is mirrored ("reflect"), or
     mirrored and the more blurred the farther out ("blur"). Raises GlowkitError if the eyes coincide, the crop
-    misses the image or the face is far larger than it.
+    misses the image, the face is far larger than it, or its pixels have no known scale (`pictures.shown`).
     """
+    image = pictures.shown(image)[0]
     matrix = similarity(left_eye, right_eye, check_size(size), eyes)
     to_source = np.linalg.inv(matrix[:, :2])
     # Pixels are little squares here; count from the corner of the first: p = to_source @ p_crop + origin.

@@ -55,8 +55,11 @@ class WholeZip(zipfile.ZipFile):
         file is damaged, packed otherwise or longer than `limit` bytes."""
         member = self.getinfo(name)
         _check(member.compress_type, member.file_size, limit)
-        with self.open(member) as file:
-            return b"".join(iter(lambda: file.read(PIECE), b""))
+        try:
+            with self.open(member) as file:
+                return b"".join(iter(lambda: file.read(PIECE), b""))
+        except (ValueError, struct.error) as error:  # a name that is no UTF-8, say
+            raise zipfile.BadZipFile(str(error)) from None
 
 
 class _InPieces(io.BufferedReader):

@@ -11,6 +11,7 @@ from threading import Lock
 import numpy as np
 from tqdm.auto import tqdm
 
+from glowkit.celeba import pictures
 from glowkit.celeba.alignment import EYES
 from glowkit.celeba.facts import COUNTS, located, official
 from glowkit.celeba.files import ATTRIBUTE_FILE, FOLDERS, IDENTITY_FILE, LANDMARK_FILES, PARTITION_FILE, File
@@ -26,14 +27,13 @@ def check(path: str | Path, kind: str | None = None) -> Iterator[str]:
 
     Raises GlowkitError at once if a list is wrong, and at the end if images are faulty or a zip was cut short.
     """
-    path = Path(path)
     tree = read(path, kind, allow_cut=True)
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
         found = tqdm(pool.map(_fault, tree.files), "reading images", len(tree), unit="image", leave=False)
         faults = [fault for fault in found if fault]
     yield from _there(tree, len(faults))
     yield from _missing(tree)
-    yield from _sums(path, len(tree))
+    yield from _sums(tree.path, len(tree))
     yield from _possible(tree)
     if wrong := tree.describe_faults(faults):
         raise GlowkitError(f"{wrong}; get them again, or use the others: glowkit crop --skip-faulty")
@@ -42,7 +42,7 @@ def check(path: str | Path, kind: str | None = None) -> Iterator[str]:
 def _fault(file: File) -> str | None:
     try:
         with file.opened() as image, _large if image.width * image.height > LARGE else nullcontext():
-            image.load()
+            pictures.shown(image)[0].load()
     except GlowkitError as error:
         return str(error)
     return None
@@ -84,6 +84,8 @@ def _missing(tree: Tree) -> Iterator[str]:
         )
     for packed in sorted(file for folder in FOLDERS for file in (tree.path / folder).glob("img_*celeba*.7z*"))[:1]:
         yield f"{packed} is not used: unpack it there first (7z x {packed.name})"
+    for fault in tree.unread:
+        yield f"not used: {fault}"
     if tree.splits is None:
         how = "in file order" if tree.identities is None else "by person"
         yield (

@@ -17,6 +17,8 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +31,7 @@ from glowkit.celeba.alignment import EYES, PADDINGS, check_size
 from glowkit.celeba.files import PACKED, File
 from glowkit.celeba.tree import ABSENT, Tree, crop_file, read, write_annotations
 from glowkit.errors import GlowkitError
-from glowkit.files import LOCK, alone_in, replacing
+from glowkit.files import LOCK, alone_in, expanded, replacing
 
 SETTINGS = "crop.txt"  # what the crops were made with
 REPORT = "crop_report.csv"  # image, problem, detail
@@ -52,7 +54,8 @@ class Job(NamedTuple):
 
 
 class Crop(NamedTuple):
-    """A crop as it goes to disk, or why there is none, and what is wrong with it as (problem, detail)."""
+    """A crop as it goes to disk, or why there is none, and what is wrong with it or was done to its image before, as
+    (problem, detail)."""
 
     data: bytes
     fault: str | None
@@ -79,7 +82,7 @@ def crop_tree(
     check_size(size)
     if padding not in PADDINGS:
         raise GlowkitError(f"padding {padding!r}: choose one of {', '.join(PADDINGS)}")
-    tree, out = read(src, kind, allow_cut=True), Path(out)
+    tree, out = read(src, kind, allow_cut=True), expanded(out)
     _check_new(out)
     part = out.with_name(out.name + ".part")
     eyes = "at their fixed place" if tree.landmarks is None else "as listed"
@@ -100,6 +103,8 @@ def crop_tree(
                     )
                 if tree.cut:
                     faults |= dict.fromkeys(tree.unused.get(ABSENT, ["all after the cut"]), tree.cut)
+                for reason, names in tree.unused.items():
+                    faults |= dict.fromkeys(names if reason != ABSENT else (), reason)
                 store.finish()
             problems = _finish(tree, part, store.names, faults, size)
     except BrokenProcessPool as error:
@@ -121,8 +126,8 @@ def _begin(part: Path, settings: str) -> None:
     made = part / SETTINGS
     if all(file.name == LOCK for file in part.iterdir()):
         with replacing(made) as path:
-            path.write_text(settings)
-    begun = made.read_text(errors="replace") if made.exists() else "something else"
+            path.write_text(settings, encoding="utf-8")
+    begun = made.read_text(encoding="utf-8", errors="replace") if made.exists() else "something else"
     if begun != settings:
         raise GlowkitError(
             f"{part}: was begun with {begun.strip()}, not {settings.strip()}; finish it so, or delete it"
@@ -142,7 +147,7 @@ def _crop_missing(tree: Tree, store: _Folder | _Array, report: Path, size: int, 
         if name not in there
     ]
     bar = tqdm(total=len(tree), initial=len(there), desc="cropping", unit="image")
-    with bar, report.open("a", newline="", buffering=1) as file:
+    with bar, report.open("a", newline="", buffering=1, encoding="utf-8", errors="backslashreplace") as file:
         lines = csv.writer(file)
         for job, made in zip(jobs, _made(jobs), strict=True):
             if made.fault:
@@ -168,13 +173,16 @@ def _finish(tree: Tree, part: Path, names: list[str], faults: dict[str, str], si
         *(None if array is None else array[rows] for array in (landmarks, tree.identities, tree.splits)),
     )
     try:
-        with (part / REPORT).open(newline="", errors="replace") as file:
+        with (part / REPORT).open(newline="", encoding="utf-8", errors="replace") as file:
             # An interruption can leave a line half written, and then written again.
             found = dict.fromkeys(tuple(line) for line in csv.reader(file) if len(line) == 3 and line[0] in there)
     except csv.Error as error:
         raise GlowkitError(f"{part / REPORT}: damaged ({error}); delete it and run again") from None
     found |= dict.fromkeys((name, FAULTY, fault) for name, fault in faults.items())
-    with replacing(part / REPORT) as path, path.open("w", newline="") as file:
+    with (
+        replacing(part / REPORT) as path,
+        path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         csv.writer(file).writerows([("image", "problem", "detail"), *sorted(found)])
     return Counter({"crops": len(names)}) + Counter(problem for _, problem, _ in found)
 
@@ -221,7 +229,7 @@ class _Array:
         # The last image or name may be half written.
         whole = max(0, path.stat().st_size - self.HEADER) // math.prod(self.shape)
         lines = [line for line in self.list if line.endswith(b"\n")][:whole]
-        self.names = [line.decode(errors="replace").strip() for line in lines]
+        self.names = [line.decode("utf-8", "replace").strip() for line in lines]
         self.pixels.truncate(self.pixels.seek(self.HEADER + len(lines) * math.prod(self.shape)))
         self.list.truncate(self.list.seek(sum(map(len, lines))))
 
@@ -262,18 +270,44 @@ def _made(jobs: list[Job]) -> Iterator[Crop]:
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     context.set_forkserver_preload([__name__])
+    if method == "forkserver":
+        # Deaf to Ctrl-C from the first, it and all that it forks: loading torch takes seconds.
+        resource_tracker.ensure_running()  # the fork server wants it, and its start would end what comes now
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start)
     try:
         # A window of work rather than pool.map: crops that wait to be written would fill the memory.
         waiting: deque = deque()
         for first in range(0, len(jobs), CHUNK):
-            waiting.append(pool.submit(_make_all, jobs[first : first + CHUNK]))
+            with _uninterrupted():
+                waiting.append(pool.submit(_make_all, jobs[first : first + CHUNK]))
             if len(waiting) > 3 * processes:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        with _uninterrupted():
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C within takes effect at the end: a process whose start is cut short would tell of it in a stack."""
+    if threading.current_thread() is not threading.main_thread():  # which alone hears it
+        yield
+        return
+    pressed = []
+    hearing = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, hearing)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _start() -> None:
@@ -289,10 +323,10 @@ def _make_all(jobs: list[Job]) -> list[Crop]:
 
 def _make(job: Job) -> Crop:
     try:
-        crop, image_size = crop_file(job.file, job.eyes, job.size, job.padding, job.image_size)
+        crop, image_size, notes = crop_file(job.file, job.eyes, job.size, job.padding, job.image_size)
     except GlowkitError as error:
         return Crop(b"", str(error), [])
-    problems = quality(job.eyes, image_size, job.size)
+    problems = quality(job.eyes, image_size, job.size) + notes
     if job.packed:
         return Crop(crop.numpy().tobytes(), None, problems)
     data, suffix = io.BytesIO(), Path(job.name).suffix.lower()

@@ -7,6 +7,7 @@ import os
 import re
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tqdm.auto import tqdm
 from glowkit import __version__
 from glowkit.celeba.facts import DRIVE, MOST, is_official
 from glowkit.errors import GlowkitError
-from glowkit.files import naming
+from glowkit.files import expanded, naming
 
 # Large files come with a page that asks for confirmation unless `confirm` is there.
 GOOGLE_DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id={id}"
@@ -32,9 +33,9 @@ def fetch(out: str | Path, mirror: str | None = None) -> list[Path]:
     official names, to use instead of Google Drive. An unfinished download stays as NAME.part, and a second call goes
     on with it. Raises GlowkitError if a file cannot be had, or is not the official one.
     """
-    if mirror and not mirror.lower().startswith(("http://", "https://", "ftp://", "file://")):
+    if mirror is not None and not _is_address(mirror):
         raise GlowkitError(f"mirror {mirror}: give the address of a folder, such as https://example.org/celeba")
-    out = Path(out)
+    out = expanded(out)
     fetched = []
     for name, (folder, key) in DRIVE.items():
         target = out / folder / name
@@ -44,6 +45,19 @@ def fetch(out: str | Path, mirror: str | None = None) -> list[Path]:
             raise GlowkitError(f"{target}: is there, but is not the official file by its md5 sum; move it away")
         fetched.append(target)
     return fetched
+
+
+def _is_address(mirror: str) -> bool:
+    """Whether there is a server that this can be the address of, or a path of a folder on this machine."""
+    try:
+        parts = urllib.parse.urlsplit(mirror)
+        host = (parts.hostname or "").encode("idna")
+        if parts.scheme == "file":
+            return mirror.isprintable() and parts.path not in ("", "/")
+        plain = mirror.isprintable() and " " not in mirror and parts.port != 0  # a port that is no number raises
+        return parts.scheme in ("http", "https", "ftp") and plain and host != b""
+    except ValueError:  # a port that is no number, say, or a name too long
+        return False
 
 
 class Download:
@@ -58,7 +72,9 @@ class Download:
     def fetch(self, url: str) -> None:
         self.target.parent.mkdir(parents=True, exist_ok=True)
         self._complete(url)
-        if not (self._size() and is_official(self.part, self.target.name)):
+        if not self._size():
+            raise GlowkitError(self._by_hand(f"{url} answers, but sends nothing"))
+        if not is_official(self.part, self.target.name):
             self.part.unlink(missing_ok=True)
             raise GlowkitError(
                 f"{self.target}: what came from {url} is not the official file by its md5 sum, and was not kept"
@@ -82,6 +98,10 @@ class Download:
                     if isinstance(error, OSError) and error.filename:  # our own disk, not the connection
                         raise
                     why = str(getattr(error, "reason", error)) or type(error).__name__
+                except GlowkitError:
+                    raise
+                except ValueError as error:  # the server sends on to what is no address, say
+                    raise GlowkitError(self._by_hand(f"{url}: {error}")) from None
                 failures = 0 if self._size() > before else failures + 1
                 if failures == ATTEMPTS:
                     raise GlowkitError(self._by_hand(f"{url}: {why}"))

@@ -14,19 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from glowkit.celeba import pictures
 from glowkit.celeba.alignment import EYES, FARTHEST, NEAREST, crop, similarity
-from glowkit.celeba.files import (
-    ATTRIBUTE_FILE,
-    IDENTITY_FILE,
-    LANDMARK_FILES,
-    PARTITION_FILE,
-    File,
-    find,
-    open_packed,
-    table,
-)
+from glowkit.celeba.files import ATTRIBUTE_FILE, IDENTITY_FILE, LANDMARK_FILES, PARTITION_FILE, File, open_packed
+from glowkit.celeba.lists import match, table, write
+from glowkit.celeba.places import Found, find
 from glowkit.errors import GlowkitError
-from glowkit.files import replacing
 
 ALIGNED_SIZE = (178, 218)
 ALIGNED_EYES = ((69.4, 111.4), (107.8, 111.4))  # mean eye places in img_align_celeba at ALIGNED_SIZE
@@ -37,30 +30,45 @@ LANDMARK_COLUMNS = [
 ABSENT = f"listed in {ATTRIBUTE_FILE} but absent"
 SPLITS = ("train", "valid", "test")  # as numbered in the partition file
 SOME = 20  # images that are tried before a tree is given up
-REACH = 1000  # distances of the eyes; no point of a face is that far from an eye
+REACH = 1000  # distances of the eyes; no point of a face is that far from the left eye
 
 
-def _signs(values: list[str]) -> list[bool]:
-    return [{"1": True, "-1": False}[value] for value in values]
+class _Signs:
+    """The labels of an image from its line. Who has no attribute is -1 or 0, but the same throughout a list."""
+
+    meaning = {"1": 1, "1.0": 1, "-1": -1, "-1.0": -1, "0": 0, "0.0": 0} | {
+        word: number for name, number in (("true", 1), ("false", 0)) for word in (name, name.title(), name.upper())
+    }
+
+    def __init__(self) -> None:
+        self.seen: set[int] = set()
+
+    def __call__(self, values: list[str]) -> list[bool]:
+        signs = [self.meaning[value] for value in values]
+        self.seen.update(signs)
+        if {0, -1} <= self.seen:
+            raise ValueError
+        return [sign == 1 for sign in signs]
 
 
 def _five_points(values: list[str]) -> list[float]:
     points = [float(value) for value in values]
-    apart = math.hypot(points[2] - points[0], points[3] - points[1])
-    near = all(abs(place - points[i % 2]) <= REACH * apart for i, place in enumerate(points))
+    left, right, *others = zip(points[::2], points[1::2], strict=True)
+    apart = math.dist(left, right)
+    near = all(math.dist(left, point) <= REACH * apart for point in others)
     if not (apart >= NEAREST and near and all(abs(place) <= FARTHEST for place in points)):
         raise ValueError
     return points
 
 
 def _person(values: list[str]) -> int:
-    if not -(2**63) <= (number := int(values[0])) < 2**63:
+    if not -(2**63) <= (number := int(values[0].removesuffix(".0"))) < 2**63:
         raise ValueError
     return number
 
 
 def _split(values: list[str]) -> int:
-    return {"0": 0, "1": 1, "2": 2}[values[0]]
+    return {"0": 0, "1": 1, "2": 2}[values[0].removesuffix(".0")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +94,7 @@ class Tree:
     image_size: tuple[int, int] | None  # of every image, where they are aligned
     unused: dict[str, list[str]]  # a reason and the names of the images that are not in the tree for it
     cut: str  # which zip was cut short, and where; "" for none
+    unread: list[str]  # archives beside the images that are of no use, and why
 
     def __len__(self) -> int:
         return len(self.names)
@@ -121,39 +130,39 @@ class Tree:
 
 
 def read(path: str | Path, kind: str | None = None, allow_cut: bool = False) -> Tree:
-    """Open the CelebA tree at `path`, a folder or a zip.
+    """Open the CelebA tree at `path`, a folder or a zip. Images have their own names, in whatever form lists have them.
 
     kind: "img_celeba" or "img_align_celeba"; by default the in-the-wild images where they and their landmarks are
     there, since they have the detail for large crops, else the aligned ones. allow_cut: make do with what is left of
     a zip that was cut short. Raises GlowkitError, which names the file and line, if a list is wrong, a zip is cut
     short or no image is left.
     """
-    path = Path(path)
-    found, cuts = find(path)
-    lists = found[""]
-    kind = _kind(path, found, kind)
-    images = found[kind]
+    found = find(path)
+    lists, kind = found.lists, _kind(found, kind or found.kind)
+    images = found.images[kind]
+    listed: dict[str, str] = {}  # the first name in each list
 
-    def rows(name: str, *arguments) -> dict | None:
-        """A list that may be absent, by image."""
+    def rows(name: str, *arguments) -> tuple[list[str], dict | None]:
+        """The columns and, by image, the rows of a list that may be absent."""
         if name not in lists:
-            return None
-        header, values = table(lists[name], *arguments)
+            return [], None
+        head, header, values = table(lists[name], *arguments)
         if name in LANDMARK_FILES.values() and [column.lower() for column in header] != LANDMARK_COLUMNS:
-            line = 1 if lists[name].name.endswith(".csv") else 2
-            raise GlowkitError(f"{lists[name]} line {line}: the header must be {' '.join(LANDMARK_COLUMNS)}")
-        return values
+            raise GlowkitError(f"{lists[name]} line {head}: the header must be {' '.join(LANDMARK_COLUMNS)}")
+        listed[name] = next(iter(values))
+        meant = match(values, images, lists[name])
+        return header, {meant.get(name, name): value for name, value in values.items()}
 
-    attributes, labels = [], {name: [] for name in sorted(images)}
-    if ATTRIBUTE_FILE in lists:
-        attributes, labels = table(lists[ATTRIBUTE_FILE], _signs, "1 or -1 for every attribute")
+    attributes, labels = rows(ATTRIBUTE_FILE, _Signs(), "1 or -1, or else 1 or 0, for every attribute")
+    if labels is None:
+        labels = {name: [] for name in sorted(images)}
     right = f"five points x y with the eyes apart, near each other and within {FARTHEST:,} pixels"
-    points = rows(LANDMARK_FILES[kind], _five_points, right)
-    people = rows(IDENTITY_FILE, _person, "a whole number of up to 64 bits", 1)
-    splits = rows(PARTITION_FILE, _split, "0 (train), 1 (valid) or 2 (test)", 1)
+    _, points = rows(LANDMARK_FILES[kind], _five_points, right)
+    _, people = rows(IDENTITY_FILE, _person, "a whole number of up to 64 bits", 1)
+    _, splits = rows(PARTITION_FILE, _split, "0 (train), 1 (valid) or 2 (test)", 1)
 
     archives = {file.archive for file in (*images.values(), *lists.values())}
-    cut = "; ".join(f"{archive} is cut short: {left}" for archive, left in cuts.items() if archive in archives)
+    cut = "; ".join(f"{archive} is cut short: {left}" for archive, left in found.cut.items() if archive in archives)
     if cut and not allow_cut:
         raise GlowkitError(f"{cut}; get it again, or crop what is before the cut: glowkit crop --skip-faulty")
 
@@ -170,13 +179,13 @@ def read(path: str | Path, kind: str | None = None, allow_cut: bool = False) -> 
     if not names:
         raise GlowkitError(
             f"{path}: none of the {len(images):,} images in {kind} (the first: {min(images)}) has a line in each of "
-            + ", ".join(str(lists[name]) for name in (ATTRIBUTE_FILE, *others) if name in lists)
+            + ", ".join(f"{lists[name]} (the first: {first})" for name, first in listed.items())
         )
     landmarks = None if points is None else np.array([points[name] for name in names]).reshape(-1, 5, 2)
     files = [images[name] for name in names]
     image_size = _size(files) if kind == "img_align_celeba" else None
     return Tree(
-        path=path,
+        path=found.root,
         kind=kind,
         names=names,
         attributes=attributes,
@@ -189,34 +198,39 @@ def read(path: str | Path, kind: str | None = None, allow_cut: bool = False) -> 
         image_size=image_size,
         unused={reason: which for reason, which in unused.items() if which},
         cut=cut,
+        unread=list(found.unread.values()),
     )
 
 
 def crop_file(
     file: File, eyes: np.ndarray, size: int, padding: str = "edge", image_size: tuple[int, int] | None = None
-) -> tuple[torch.Tensor, tuple[int, int]]:
-    """The crop of one image by its two eyes, uint8 (3, size, size), and the image's width and height.
+) -> tuple[torch.Tensor, tuple[int, int], list[tuple[str, str]]]:
+    """The crop of one image by its two eyes, uint8 (3, size, size), the image's width and height, and what was done to
+    it before (`pictures.shown`): eyes are those of the image as viewers show it.
 
     Raises GlowkitError, which names the file, if it is faulty or not of the size that it should have.
     """
-    with file.opened() as image:
+    with file.opened() as raw:
+        image, notes = pictures.shown(raw)
         found = image.size
         if image_size not in (None, found):
             right = f"{image_size[0]} x {image_size[1]}"
             raise GlowkitError(f"{found[0]} x {found[1]} pixels among aligned images of {right}")
-        return crop(image, *eyes, size, padding), found
+        return crop(image, *eyes, size, padding), found, notes
 
 
-def _kind(path: Path, found: dict[str, dict[str, File]], kind: str | None) -> str:
+def _kind(found: Found, kind: str | None) -> str:
     """The images to use: those asked for, or the best there are."""
     landmarks = LANDMARK_FILES["img_celeba"]
-    usable = [k for k in LANDMARK_FILES if found[k] and (k == "img_align_celeba" or landmarks in found[""])]
+    there = [k for k in LANDMARK_FILES if found.images[k]]
+    usable = [k for k in there if k == "img_align_celeba" or landmarks in found.lists]
     if usable and kind in (None, *usable):
         return kind or usable[0]
-    if found["img_celeba"] and kind != "img_align_celeba":
-        raise GlowkitError(f"{path}: images in img_celeba need {landmarks} to find the eyes")
-    wanted = kind or "img_align_celeba or img_celeba"
-    raise GlowkitError(f"{path}: no images of CelebA; {wanted} is needed there, as a folder or a zip")
+    if kind in (None, *there):
+        fault = f"{found.root}: images in img_celeba need {landmarks} to find the eyes"
+    else:
+        fault = f"{found.root}: no images of CelebA in {kind}; there are some in {there[0]}"
+    raise GlowkitError("; ".join([fault, *found.unread.values()]))
 
 
 def _size(files: list[File]) -> tuple[int, int]:
@@ -224,7 +238,7 @@ def _size(files: list[File]) -> tuple[int, int]:
     for file in files[:: max(1, len(files) // SOME)]:
         try:
             with file.opened() as image:
-                return image.size
+                return pictures.size(image)
         except GlowkitError as error:
             fault = error
     raise fault
@@ -270,22 +284,26 @@ def frame_eyes(image_size: tuple[int, int]) -> np.ndarray:
 
 
 def write_annotations(folder, names, attributes, labels, landmarks=None, identities=None, splits=None) -> None:
-    """Write the lists of aligned images in the official formats; landmarks become whole pixels."""
+    """Write the lists of aligned images in the official formats, or as CSV where a name has a space, say; landmarks
+    become whole pixels."""
     folder = Path(folder)
-
-    def write(name: str, head: list[str], rows) -> None:
-        lines = [*head, *(f"{image} {row}" for image, row in zip(names, rows, strict=True))]
-        with replacing(folder / name) as path:
-            path.write_text("\n".join(lines) + "\n")
-
-    signs = np.where(labels, " 1", "-1")
     if attributes:
-        write(ATTRIBUTE_FILE, [str(len(names)), " ".join(attributes)], (" ".join(row) for row in signs))
+        signs = np.where(labels, " 1", "-1")
+        write(folder, ATTRIBUTE_FILE, list(attributes), names, signs)
     if landmarks is not None:
-        points = np.rint(landmarks).astype(int).reshape(len(names), 10).astype(str)
-        head = [str(len(names)), " ".join(LANDMARK_COLUMNS)]
-        write(LANDMARK_FILES["img_align_celeba"], head, (" ".join(row) for row in points))
+        rows = (_whole(row) for row in np.reshape(landmarks, (len(names), 10)))
+        write(folder, LANDMARK_FILES["img_align_celeba"], LANDMARK_COLUMNS, names, rows)
     if identities is not None:
-        write(IDENTITY_FILE, [], identities)
+        write(folder, IDENTITY_FILE, [], names, ([str(person)] for person in identities))
     if splits is not None:
-        write(PARTITION_FILE, [], splits)
+        write(folder, PARTITION_FILE, [], names, ([str(split)] for split in splits))
+
+
+def _whole(points: np.ndarray) -> list[str]:
+    """Five points in whole pixels, unless a face is so small that its eyes would coincide."""
+    whole = np.rint(points).astype(int).astype(str).tolist()
+    try:
+        _five_points(whole)
+    except ValueError:
+        return [f"{place:.6g}" for place in points]
+    return whole

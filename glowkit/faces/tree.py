@@ -15,7 +15,7 @@ from glowkit.errors import GlowkitError
 from glowkit.faces.geometry import HALF_EYES
 from glowkit.faces.population import ATTRIBUTES, Factors, factors, uniform
 from glowkit.faces.rendering import render_similar
-from glowkit.files import scratch
+from glowkit.files import expanded, scratch
 
 MAX_FACES = 1_000_000  # in a tree
 ALIGNED = (178, 218)  # width and height of CelebA's aligned images
@@ -50,7 +50,7 @@ def write_tree(out: str | os.PathLike, n: int, size: int = 64, seed: int = 0) ->
     Partition: the first 5/6 of the faces train, then 1/12 validation and 1/12 test, whole identities each.
     Nothing is left behind if the writing fails. GlowkitError if `out` exists and is not an empty folder.
     """
-    out = Path(out)
+    out = expanded(out)
     if not 1 <= n <= MAX_FACES:
         raise GlowkitError(f"n = {n}: a tree has 1 to {MAX_FACES:,} faces")
     if not 32 <= size <= 256:
@@ -102,4 +102,4 @@ def _list(path: Path, names: list[str], rows, header=()) -> None:
     """One of CelebA's lists: with a header, the first line counts the rows."""
     lines = [str(len(names)), " ".join(header)] if header else []
     lines += [name + " " + " ".join(f"{value:2d}" for value in row) for name, row in zip(names, rows, strict=True)]
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -142,7 +142,8 @@ def _dyes(stage: Stage) -> Iterator[Dye]:
     for colour in (name for name in HAIR if name in stage.attributes):
         rows = stage.faces(~covered & ~stage.has(colour), FACES)
         givers = stage.faces(~covered & stage.has(colour) & ~np.isin(stage.people, stage.people[rows]))
-        if not len(rows) or len(givers) < BETWEEN[-1]:
+        scored = stage.drawn or all(colour in judge.scores for judge in stage.judges)
+        if not len(rows) or len(givers) < BETWEEN[-1] or not scored:
             continue
         if stage.drawn:
             truth = stage.truth(rows, colour, True)

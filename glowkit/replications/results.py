@@ -10,7 +10,7 @@ from typing import Any
 
 from glowkit import bundled, fields
 from glowkit.errors import GlowkitError
-from glowkit.files import replacing
+from glowkit.files import expanded, replacing
 from glowkit.intervals import Estimate
 from glowkit.measured import Found, as_json, estimate_of, found_of
 
@@ -82,7 +82,7 @@ def read(path: Path) -> Result:
 
 def open_replications(folder: str | Path = FOLDER) -> list[Result]:
     """All results of a folder, of the bundled one unless said, by cell and seed."""
-    found = [read(path) for path in sorted(Path(folder).glob("*.json"))]
+    found = [read(path) for path in sorted(expanded(folder).glob("*.json"))]
     if not found:
         raise GlowkitError(f"{folder}: no results there yet; make them: `glowkit replicate configs/replications.toml`")
     return sorted(found, key=lambda result: (result.cell, result.seed))

@@ -29,14 +29,14 @@ from tqdm.auto import tqdm
 from glowkit import bundled, checkpoint, classifiers, intervals, linear, study, training
 from glowkit.dataset import open_dataset
 from glowkit.errors import GlowkitError
-from glowkit.files import alone_in
+from glowkit.files import alone_in, expanded
 from glowkit.intervals import Estimate
 from glowkit.linear import LinearConfig
 from glowkit.measures import ROWS
 from glowkit.measures.projections import LATENT, OPPOSITE, known, projections
 from glowkit.measures.stage import Stage, batches, open_stage
 from glowkit.randomness import stream
-from glowkit.replications import strips
+from glowkit.replications import examples
 from glowkit.replications.plan import Plan, Run
 from glowkit.replications.results import Result, read, write
 from glowkit.study import NOISE
@@ -51,6 +51,7 @@ def replicate(plan: Plan, out: Path, jobs: int = 1, runs: Path = RUNS, only: str
     jobs: how many processes, of one thread each. only: one cell or one run. Raises GlowkitError when all is done that
     could be, and something could not.
     """
+    out = expanded(out)
     wanted = [run for run in plan.runs if only in (None, run.cell, run.name)]
     if not wanted:
         cells = ", ".join(dict.fromkeys(run.cell for run in plan.runs))
@@ -101,7 +102,7 @@ def one(plan: Plan, run: Run, runs: Path, file: Path) -> Result:
             if found and not np.isfinite([found.estimate.estimate, *found.estimate.ci]).all():
                 raise GlowkitError(f"{id}: its number is {found.estimate}")
     if stage.drawn:  # a photograph, or an edit of one, is shown to nobody
-        strips.write(stage, file.with_suffix(".webp"))
+        examples.write(stage, file.with_suffix(".webp"))
     bits, auc = bits_per_dim(stage), mean_auc(stage)
     seconds["measuring"] = round(seconds.get("measuring", 0.0) + clock.lap(), 1)
     result = Result(
@@ -154,7 +155,7 @@ def _prepared(run: Run, folder: Path) -> Path:
 def _logged(folder: Path) -> float:
     """Seconds that a run's log tells of; 0 without a log."""
     path = folder / training.LOG
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return round(sum(json.loads(line).get("seconds", 0.0) for line in lines), 1)
 
 
@@ -198,7 +199,7 @@ def _workers(jobs: int) -> Iterator[Pool]:
 def _quiet() -> None:
     """In a worker: one thread, no progress bars, which would write over each other, and an end when its parent ends."""
     torch.set_num_threads(1)
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  as long as the process lives
+    sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  as long as the process lives
     threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
 
 

@@ -253,6 +253,17 @@ def test_models_are_compared_on_the_rows_that_both_measured():
     assert chance == pytest.approx(0.75**2 + 0.25**2)
 
 
+def test_a_sentence_has_the_verdict_of_its_model(ledger):
+    half_space(0.798)
+    claims.record(
+        "C09", estimate=1, ci=(0.995, 1), n=500, control="0.5", model="faces64", centres=Estimate(1, (1, 1), 9)
+    )
+    said = claims.in_words("faces64")
+    assert (said["C09"], said["C31"], said["C01"]) == ("**reproduced**", claims.OPEN, claims.OPEN)
+    assert claims.in_words("none")["C31"] == "**wrong in the source**"
+    assert list(said) == list(claims.rows())
+
+
 def test_a_run_by_hand_leaves_the_verdicts_of_the_build_alone(tmp_path, monkeypatch):
     """Without GLOWKIT_CLAIMS, which the build sets, a chapter shows its verdicts and keeps none."""
     half_space(0.798)

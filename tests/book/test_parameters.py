@@ -1,5 +1,6 @@
 """Chapter parameters: right values pass, every kind of wrong one is one clear line, through papermill too."""
 
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -63,15 +64,19 @@ def test_an_unknown_name_in_papermills_cell_is_an_error_and_imports_are_not():
     parameters.check(RIGHT | {"In": cells, "pi": 3.14, "other": 3}, **DECLARED)
 
 
-def test_the_paths_that_papermill_adds_are_no_parameters(tmp_path):
+def test_the_paths_that_papermill_adds_are_no_parameters_and_figures_show_with_any_backend(tmp_path):
     first = nbformat.v4.new_code_cell("alpha = 1.0", metadata={"tags": ["parameters"]})
     check = "from glowkit.book import parameters\nparameters.check(globals(), alpha=parameters.Real(0, 4))"
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    cells = [first, nbformat.v4.new_code_cell(check)]
+    draw = "import matplotlib.pyplot as plt\nplt.plot([1, 2]);"
+    cells = [first, *map(nbformat.v4.new_code_cell, (check, draw))]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), tmp_path / "in.ipynb")
     command = [sys.executable, "-m", "papermill", str(tmp_path / "in.ipynb"), str(tmp_path / "out.ipynb")]
-    done = subprocess.run([*command, "--inject-paths", "-p", "alpha", "2"], capture_output=True, text=True)
+    command += ["--inject-paths", "-p", "alpha", "2"]
+    done = subprocess.run(command, env=os.environ | {"MPLBACKEND": "Agg"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    (shown,) = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-1].outputs
+    assert "image/png" in shown.data
 
 
 def test_a_missing_parameter_is_named():

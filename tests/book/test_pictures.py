@@ -27,6 +27,7 @@ def made(tmp_path_factory):
     study.write_study(folder, data=tree, n=20, held_out=10)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(judge, "_fit", lambda *_: None)  # what it says does not matter here, only that it is asked
+        patch.setattr(judge, "BATCH", 20)
         judge.train_judge(folder, data=tree)
     return folder, tree
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -359,3 +360,77 @@ def test_a_bundled_model_has_a_plain_name(tmp_path):
         (tmp_path / "data" / 'x"; y = "`<b>' / file).touch()
     with pytest.raises(run_chapters.ExtensionError, match="letters, digits"):
         run_chapters.other_models(tmp_path, "00_measure")
+
+
+DRAW = """\
+---
+kernelspec: {display_name: Python 3, language: python, name: python3}
+---
+
+```{code-cell} ipython3
+---
+mystnb:
+  figure: {name: fig-line, caption: A line.}
+---
+import matplotlib.pyplot as plt
+plt.plot([1, 2]);
+```
+"""
+
+
+def test_no_setting_of_the_reader_takes_a_figure_away(root, monkeypatch):
+    profile, startup = root / "ipython" / "profile_default", root / "startup.py"
+    (profile / "startup").mkdir(parents=True)
+    (profile / "ipython_kernel_config.py").write_text("c.InlineBackend.figure_formats = {'svg'}\n")
+    spoil = "import matplotlib\nmatplotlib.use('agg')\nprint('spoilt')\n"
+    for file in (startup, profile / "startup" / "00.py"):
+        file.write_text(spoil)
+    kernel = root / "jupyter" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    (kernel / "kernel.json").write_text('{"argv": ["false"], "display_name": "x", "language": "python"}')
+    (root / "matplotlibrc").write_text("backend: svg\n")
+    for name, value in {
+        "MPLBACKEND": "Agg", "MATPLOTLIBRC": root / "matplotlibrc", "IPYTHONDIR": root / "ipython",
+        "PYTHONSTARTUP": startup, "JUPYTER_PATH": root / "jupyter", "JUPYTER_DATA_DIR": root / "jupyter",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, str(value))
+    executed = run_chapters.run(root, "drawn", reads(DRAW, "md:myst"), {})
+    (output,) = executed.cells[0].outputs
+    assert "image/png" in output.data and run_chapters.without_picture(executed, own=True) is None
+
+
+def test_a_figure_without_a_picture_stops_the_build_and_is_never_kept(root, monkeypatch):
+    (root / "notebooks" / "00_drawn.md").write_text(DRAW)
+    page = root / "00_drawn.ipynb"
+
+    def runs(*outputs):
+        executed = reads(DRAW, "md:myst")
+        executed.metadata["claims"], executed.cells[0].outputs = {}, list(outputs)
+        monkeypatch.setattr(run_chapters, "run", lambda *_: executed)
+        run_chapters.bring_up_to_date(root, page, {})
+
+    text = nbformat.v4.new_output("display_data", {"text/plain": "<Figure>", "image/svg+xml": "<svg/>"})
+    for outputs in ([], [text]):
+        with pytest.raises(run_chapters.ChapterError, match="notebooks/00_drawn: .* fig-line shows"):
+            runs(*outputs)
+        assert not page.exists()
+    runs(nbformat.v4.new_output("display_data", {"image/png": "=="}))
+    lost = nbformat.read(page, as_version=4)  # as one was left by earlier builds, its key that of the chapter
+    lost.cells[0].outputs = [text]
+    nbformat.write(lost, page)
+    runs(nbformat.v4.new_output("display_data", {"image/png": "=="}))
+    assert "image/png" in nbformat.read(page, as_version=4).cells[0].outputs[0].data
+
+
+def test_with_another_model_a_cell_may_say_why_it_has_no_figure():
+    executed = reads(DRAW, "md:myst")
+    executed.cells[0].outputs = [nbformat.v4.new_output("display_data", {"text/markdown": "*Needs drawn faces.*"})]
+    assert run_chapters.without_picture(executed, own=False) is None
+    assert run_chapters.without_picture(executed, own=True) == "fig-line"
+    executed.cells[0].outputs = []
+    assert run_chapters.without_picture(executed, own=False) == "fig-line"
+
+
+def test_a_build_of_the_whole_repository_is_one_line_that_says_what_to_build(root):
+    with pytest.raises(SystemExit, match="jupyter-book build book/$"):
+        run_chapters.setup(SimpleNamespace(srcdir=root))

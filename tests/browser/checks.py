@@ -67,6 +67,8 @@ def local(url: str) -> bool:
 
 def violations(page: Page, rules: list[str] | None = None) -> list[str]:
     """What axe-core objects to, beside NOT_OURS: "rule: element"; rules: these alone."""
+    # What unfolds fades in, and while it is half there, its contrast is half there, too.
+    page.evaluate("() => Promise.all(document.getAnimations().map((each) => each.finished))")
     # Axe would read style sheets again, which a page opened from a file may not.
     options = {"resultTypes": ["violations"], "preload": False, "rules": BESIDES}
     if rules is not None:

@@ -128,7 +128,7 @@ def test_a_chapter_is_read_run_played_with_and_saved(book, server, tmp_path):
         notebook.get_by_role("heading", name="Cited here").wait_for()
         assert notebook.locator(".jp-CodeCell .jp-Placeholder").count() == 3
         text = notebook.inner_text()
-        assert "It cites Kingma and Dhariwal (2018), uses the word judge and points to Figure C11." in text
+        assert "It cites Kingma and Dhariwal (2018a), uses the word judge and points to Figure C11." in text
         assert not re.search(r"\{\w+(:\w)?\}`|gimenez2021|fig-c11", text)
 
         # Run, and play: pictures follow, with words for readers who do not see them.

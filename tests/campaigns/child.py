@@ -32,7 +32,18 @@ import sklearn.metrics  # noqa: E402, F401
 import torch._dynamo  # noqa: E402
 import tqdm.std  # noqa: E402
 
-from glowkit import certificate, checkpoint, cli, faces, judge, measured, measures, study, training  # noqa: E402, F401
+from glowkit import (  # noqa: E402, F401
+    certificate,
+    checkpoint,
+    cli,
+    faces,
+    judge,
+    measured,
+    measures,
+    pixels,
+    study,
+    training,
+)
 from glowkit.book import claims, figures  # noqa: E402, F401
 from glowkit.celeba import cropping, facts, fetch  # noqa: E402, F401
 from glowkit.errors import GlowkitError  # noqa: E402

@@ -240,7 +240,7 @@ def _scoreboard() -> None:
 
 def _picture() -> str:
     pixels = np.asarray(Image.open("out.png"))
-    broken = (pixels == child.figures.BROKEN).all(-1).mean()
+    broken = (pixels == child.pixels.BROKEN).all(-1).mean()
     return f"{broken:.0%} of the picture's pixels are not finite" if broken else ""
 
 

@@ -177,3 +177,19 @@ def test_two_files_of_one_name_are_both_seen(tmp_path):
         archive.writestr("a.jpg", b"two")
     os.truncate(path, path.stat().st_size - 40)
     assert CutZip(str(path)).namelist() == ["a.jpg", "a.jpg"]
+
+
+def test_a_name_that_is_not_utf8_where_the_file_lies_is_damage(tmp_path):
+    """The directory has the name as it should be; the header before the bytes says UTF-8, and is not."""
+    data = bytearray(ZIPS["stored"][0])
+    name = list(FILES)[1]
+    at = data.index(name.encode())
+    data[at - 30 + 7] |= archives.UTF8 >> 8
+    data[at : at + 2] = b"\xff\xfe"
+    (tmp_path / "a.zip").write_bytes(data)
+    archive = WholeZip(tmp_path / "a.zip")
+    with pytest.raises(zipfile.BadZipFile, match="utf-8"):
+        archive.read(name, LIMIT)
+    other = list(FILES)[2]
+    assert archive.read(other, LIMIT) == FILES[other]
+    archive.close()

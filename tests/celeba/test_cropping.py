@@ -166,6 +166,16 @@ def test_faulty_images_can_be_left_out(tree, tmp_path):
         crop_tree(tree, tmp_path / "none", 32, skip_faulty=True)
 
 
+def test_images_without_a_line_are_reported(tree, tmp_path):
+    edit_line(tree / "identity_CelebA.txt", 2, None)
+    picture().save(tree / "img_align_celeba" / "000011.jpg")
+    assert crop_tree(tree, tmp_path / "crops", 32) == {"crops": 3, "left out": 2}
+    assert (tmp_path / "crops" / "crop_report.csv").read_text().splitlines()[1:] == [
+        f"{NAMES[1]},left out,without a line in identity_CelebA.txt",
+        "000011.jpg,left out,without a line in list_attr_celeba.txt",
+    ]
+
+
 def test_a_wrong_line_is_told_before_any_work(tree, tmp_path):
     write_landmarks(tree / "list_landmarks_align_celeba.txt", [*ROWS[:3], ROWS[3][:4]])
     with pytest.raises(GlowkitError, match="list_landmarks_align_celeba.txt line 6: 4 values, not 10"):
@@ -348,3 +358,16 @@ def test_two_crops_of_one_name_do_not_meet(tree, tmp_path):
             crop_tree(tree, tmp_path / "crops", 32)
     crop_tree(tree, tmp_path / "crops", 32)
     assert not list((tmp_path / "crops").glob(".*"))
+
+
+def test_ctrl_c_while_a_process_starts_waits_until_it_has(monkeypatch):
+    before, seen = signal.getsignal(signal.SIGINT), []
+    with pytest.raises(KeyboardInterrupt):
+        with cropping._uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            seen.append("started")
+    assert seen == ["started"] and signal.getsignal(signal.SIGINT) is before
+    with cropping._uninterrupted():
+        pass
+    assert signal.getsignal(signal.SIGINT) is before

@@ -112,7 +112,7 @@ def test_a_second_run_goes_on(server, tmp_path, ranges, monkeypatch):
 
 
 def test_a_wrong_sum_leaves_nothing(server, tmp_path):
-    server.files[ZIP] = b""
+    server.files[ZIP] = b"other"
     with pytest.raises(GlowkitError, match="not the official file by its md5 sum"):
         fetch.fetch(tmp_path, server.url)
     server.files[ZIP] = FILES[ZIP][:-1] + b"x"
@@ -216,3 +216,25 @@ def test_google_drive_is_asked_by_identifier(tmp_path, monkeypatch):
     assert (
         asked[0].startswith("https://drive.usercontent.google.com/") and "id=0B7EVK8r0v71pblRyaVFSWGxPY0U" in asked[0]
     )
+
+
+@pytest.mark.parametrize("mirror", [
+    "", "celeba", "http://", "HTTPS:///celeba", "http:example.org", "http://[", "http://.", "http://example..org",
+    "http://" + "a" * 300, "http://example.org:port", "http://example.org:99999", "http://ex ample.org", "http://a\n/x",
+    "file://", "file:///", "file:///a\0b", "gopher://example.org",
+])  # fmt: skip
+def test_a_mirror_that_is_no_address_is_refused_at_once(mirror, tmp_path):
+    with pytest.raises(GlowkitError, match="^mirror .*: give the address of a folder, such as https://"):
+        fetch.fetch(tmp_path / "out", mirror)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mirror_that_sends_nothing_is_not_said_to_send_another_file(server, tmp_path):
+    name = next(iter(facts.DRIVE))
+    server.files[name] = b""
+    with pytest.raises(GlowkitError, match=f"{name} answers, but sends nothing; run again"):
+        fetch.fetch(tmp_path / "out", server.url)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / name).write_bytes(b"")
+    with pytest.raises(GlowkitError, match="sends nothing"):
+        fetch.fetch(tmp_path / "out", f"file://{tmp_path}/folder")

@@ -9,8 +9,8 @@ import pytest
 from glowkit import checkpoint, training
 from glowkit.errors import GlowkitError
 from glowkit.measures.stage import open_stage
+from glowkit.replications import examples, results, run
 from glowkit.replications import plan as plans
-from glowkit.replications import results, run, strips
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -93,13 +93,13 @@ def test_every_result_says_what_it_is_of(made):
 
 def test_the_strip_shows_faces_edits_and_the_truth(tiny, made):
     out, runs = made
-    rows = strips.read(out / "flat-seed0.webp", 32)
+    rows = examples.read(out / "flat-seed0.webp", 32)
     stage = open_stage(runs / "flat-seed0", "faces32", tiny.faces, tiny.judges, tiny.each)
-    for attribute in strips.ATTRIBUTES:  # a linear flow's edits are sums of pixels
+    for attribute in examples.ATTRIBUTES:  # a linear flow's edits are sums of pixels
         added = rows["face"] / 255 + stage.study.pixel_direction(attribute).reshape(3, 32, 32).transpose(1, 2, 0)
         assert np.abs(rows[f"{attribute}, added"] / 255 - added.clip(0, 1)).mean() < 0.02
         truth = rows[f"{attribute}, drawn"]
-        assert truth.shape == (strips.FACES, 32, 32, 3)
+        assert truth.shape == (examples.FACES, 32, 32, 3)
         assert 0.002 < np.abs(truth / 255 - rows["face"] / 255).mean() < 0.1
 
 

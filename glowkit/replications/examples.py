@@ -11,6 +11,7 @@ from PIL import Image
 from glowkit import affine
 from glowkit.files import replacing
 from glowkit.measures.stage import Stage
+from glowkit.pixels import to_pixels
 from glowkit.study import NOISE
 
 ATTRIBUTES = ("Smiling", "Eyeglasses")
@@ -30,8 +31,7 @@ def write(stage: Stage, path: Path) -> None:
     sheet = torch.cat([torch.cat(list(row), dim=2) for row in pictures], dim=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as unfinished:
-        pixels = (255 * sheet.nan_to_num(0).clamp(0, 1)).round().byte().permute(1, 2, 0).numpy()
-        Image.fromarray(pixels).save(unfinished, "webp", quality=90)
+        Image.fromarray(to_pixels(sheet[None])[0]).save(unfinished, "webp", quality=90)
 
 
 def read(path: Path, size: int) -> dict[str, np.ndarray]:
