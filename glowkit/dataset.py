@@ -17,7 +17,7 @@ import pooch
 import torch
 from tqdm.auto import tqdm
 
-from glowkit import celeba, faces
+from glowkit import celeba, distributed, faces
 from glowkit.celeba.files import map_pixels
 from glowkit.celeba.places import is_tree
 from glowkit.errors import GlowkitError
@@ -232,7 +232,7 @@ class Blocks:
 
 def _photographs(path: str, size: int) -> Dataset:
     celeba.check_size(size)
-    tree = celeba.read(path)
+    tree = celeba.read(path, tell=distributed.rank() == 0)
     packed = tree.packed(size)
     return Dataset(
         name=path,

@@ -15,8 +15,12 @@ from typing import BinaryIO, NamedTuple
 
 from glowkit.errors import GlowkitError
 
-HEADER = struct.Struct("<4s2xHH4xIIIHH")  # signature, flags, method, sum, packed and own length, of the name, of extras
-FILE, DIRECTORY, DESCRIPTOR = b"PK\3\4", b"PK\1\2", b"PK\7\10"  # signatures
+# Of a file: signature, flags, method, sum, lengths: packed, its own, of the name, of extras.
+HEADER = struct.Struct("<4s2xHH4xIIIHH")
+# What ends a directory, with how many files it has; programs write that modulo 2**16 or, in a record before it, whole.
+END, WIDE_END, BETWEEN = struct.Struct("<4s6xH10x"), struct.Struct("<4s28xQ16x"), 20  # bytes between the two
+# Their signatures.
+FILE, DIRECTORY, DESCRIPTOR, ENDS, WIDE_ENDS = b"PK\3\4", b"PK\1\2", b"PK\7\10", b"PK\5\6", b"PK\6\6"
 SIZE_FOLLOWS, UTF8 = 0x8, 0x800  # flags
 STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 ELSEWHERE = 0xFFFFFFFF  # in place of a length of four bytes
@@ -36,7 +40,10 @@ class Member(NamedTuple):
 
 
 class WholeZip(zipfile.ZipFile):
-    """A zip with its directory. Raises zipfile.BadZipFile if that is damaged, GlowkitError if it is too large."""
+    """A zip with its directory. Raises zipfile.BadZipFile if that is damaged, GlowkitError if it is too large.
+
+    zipfile passes over files without a word if a length in the directory is wrong, and cuts a name at a zero byte.
+    """
 
     cut = ""
     file: BinaryIO | None = None
@@ -44,6 +51,11 @@ class WholeZip(zipfile.ZipFile):
     def __init__(self, path: str) -> None:
         self.file = _InPieces(io.FileIO(path))
         super().__init__(self.file)
+        files = self.infolist()
+        if (said := self._count()) not in (len(files), len(files) % 2**16):
+            raise zipfile.BadZipFile(f"its directory has {len(files):,} files, and should have {said:,}")
+        if odd := next((file for file in files if "\0" in file.orig_filename), None):
+            raise zipfile.BadZipFile(f"its directory has the name {odd.orig_filename[:60]!a}")
 
     def close(self) -> None:
         super().close()  # leaves open what was opened before it
@@ -60,6 +72,23 @@ class WholeZip(zipfile.ZipFile):
                 return b"".join(iter(lambda: file.read(PIECE), b""))
         except (ValueError, struct.error) as error:  # a name that is no UTF-8, say
             raise zipfile.BadZipFile(str(error)) from None
+
+    def own_name(self, name: str) -> str:
+        """The name of a file as it stands before its bytes, which the directory repeats; `name` itself if there is
+        none to be read."""
+        self.file.seek(self.getinfo(name).header_offset)
+        head = self.file.read(HEADER.size)
+        return _name(self.file, head) if len(head) == HEADER.size and head.startswith(FILE) else name
+
+    def _count(self) -> int:
+        """How many files there are, by the end of the directory."""
+        self.file.seek(-min(self.file.seek(0, io.SEEK_END), 2**17), io.SEEK_END)  # a comment has less than 2**16 bytes
+        tail = self.file.read()
+        at = tail.rfind(ENDS)
+        wide = at - BETWEEN - WIDE_END.size
+        if wide >= 0 and tail.startswith(WIDE_ENDS, wide):
+            return WIDE_END.unpack_from(tail, wide)[1]
+        return END.unpack_from(tail, at)[1]
 
 
 class _InPieces(io.BufferedReader):
@@ -114,13 +143,13 @@ class CutZip:
             if len(head) < HEADER.size:
                 return "the end"
             if not head.startswith(FILE):
-                return "its directory, which is cut" if head.startswith(DIRECTORY) else "damage"
+                return "its directory, which is cut or damaged" if head.startswith(DIRECTORY) else "damage"
             _, flags, method, crc, length, _, name_length, extra_length = HEADER.unpack(head)
             directory += ENTRY + name_length
             if directory > MAX_DIRECTORY:
                 return f"more of them than a directory of {MAX_DIRECTORY:,} bytes has, which are not read"
             start = file.tell() + name_length + extra_length
-            name = file.read(name_length).decode("utf-8" if flags & UTF8 else "cp437", "replace")
+            name = _name(file, head)
             file.seek(start)
             said = length != ELSEWHERE and not (flags & SIZE_FOLLOWS and length == 0)
             if not said and method == DEFLATED:
@@ -146,6 +175,12 @@ class CutZip:
             if not name.endswith("/"):
                 self.names.append(name)
                 self.members[name] = Member(start, length, method, crc)
+
+
+def _name(file: BinaryIO, head: bytes) -> str:
+    """The name that comes next in the file, after the header."""
+    _, flags, *_, length, _ = HEADER.unpack(head)
+    return file.read(length).decode("utf-8" if flags & UTF8 else "cp437", "replace")
 
 
 def _check(method: int, length: int, limit: int) -> None:

@@ -27,7 +27,7 @@ def check(path: str | Path, kind: str | None = None) -> Iterator[str]:
 
     Raises GlowkitError at once if a list is wrong, and at the end if images are faulty or a zip was cut short.
     """
-    tree = read(path, kind, allow_cut=True)
+    tree = read(path, kind, allow_cut=True, tell=False)
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
         found = tqdm(pool.map(_fault, tree.files), "reading images", len(tree), unit="image", leave=False)
         faults = [fault for fault in found if fault]

@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from glowkit.celeba.alignment import EYES, PADDINGS, check_size
 from glowkit.celeba.files import PACKED, File
-from glowkit.celeba.tree import ABSENT, Tree, crop_file, read, write_annotations
+from glowkit.celeba.tree import Tree, crop_file, read, write_annotations
 from glowkit.errors import GlowkitError
 from glowkit.files import LOCK, alone_in, expanded, replacing
 
@@ -102,9 +102,9 @@ def crop_tree(
                         "on, or do without these images with --skip-faulty"
                     )
                 if tree.cut:
-                    faults |= dict.fromkeys(tree.unused.get(ABSENT, ["all after the cut"]), tree.cut)
+                    faults |= dict.fromkeys(tree.absent or ["all after the cut"], tree.cut)
                 for reason, names in tree.unused.items():
-                    faults |= dict.fromkeys(names if reason != ABSENT else (), reason)
+                    faults |= dict.fromkeys(names if names is not tree.absent else (), reason)
                 store.finish()
             problems = _finish(tree, part, store.names, faults, size)
     except BrokenProcessPool as error:

@@ -87,6 +87,10 @@ def is_tree(path: Path) -> bool:
     )
 
 
+def _is_image(kind: str | None, name: str) -> bool:
+    return bool(kind) and name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
 def _kind_of(folder: str) -> str | None:
     """The kind of the images in a folder of this name; the official archive of PNGs has one of its own."""
     kind = folder.casefold().removesuffix("_png")
@@ -177,7 +181,7 @@ def _take(found: Found, members: Iterable[tuple[str | None, str, File]]) -> None
     for kind, name, file in members:
         if official := _official(name):
             kind, name = "", official
-        elif kind and name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
+        elif _is_image(kind, name):
             image_name(name, file)
         else:
             if kind and (suffix := Path(name).suffix.lower()) in OTHER_SUFFIXES:
@@ -223,10 +227,23 @@ def _members(found: Found, path: Path) -> Iterator[tuple[str | None, str, File]]
         found.cut[str(path)] = archive.cut
     # Members may lie in img_align_celeba/ or in any other folder of an archive named so.
     own = next((kind for kind in LANDMARK_FILES if kind in path.name.lower()), None)
-    for member in archive.namelist():
+
+    def meant(member: str) -> tuple[str | None, str]:
         *folders, name = re.split(r"[/\\]", member)  # Windows packs with either
-        if name and "__MACOSX" not in folders:
-            yield next(filter(None, map(_kind_of, reversed(folders))), own), name, File(member, str(path))
+        return next(filter(None, map(_kind_of, reversed(folders))), own), name
+
+    members = [member for member in archive.namelist() if not re.search(r"(^|[/\\])__MACOSX[/\\]", member)]
+    # The directory's names are what counts; that one was not damaged is made sure where a file is not used for it.
+    for member in () if archive.cut else members:
+        kind, name = meant(member)
+        if not (_is_image(kind, name) or _official(name)):
+            kind, name = meant(lies := archive.own_name(member))
+            if _is_image(kind, name) or _official(name):
+                found.unread[str(path)] = (
+                    f"{path}: damaged: its directory has {member[:60]!a}, where {lies[:60]!a} lies; get it again"
+                )
+                return
+    yield from ((*meant(member), File(member, str(path))) for member in members if meant(member)[1])
 
 
 # ------------------------------------------------------------------------------------- what there is instead

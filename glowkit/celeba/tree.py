@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from glowkit.celeba import pictures
 from glowkit.celeba.alignment import EYES, FARTHEST, NEAREST, crop, similarity
@@ -27,7 +28,7 @@ ALIGNED_EYES = ((69.4, 111.4), (107.8, 111.4))  # mean eye places in img_align_c
 LANDMARK_COLUMNS = [
     f"{point}_{axis}" for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"
 ]
-ABSENT = f"listed in {ATTRIBUTE_FILE} but absent"
+ABSENT = "but absent"
 SPLITS = ("train", "valid", "test")  # as numbered in the partition file
 SOME = 20  # images that are tried before a tree is given up
 REACH = 1000  # distances of the eyes; no point of a face is that far from the left eye
@@ -99,12 +100,27 @@ class Tree:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def absent(self) -> list[str]:
+        """The names of images that are listed and not there."""
+        return next((names for reason, names in self.unused.items() if reason.endswith(ABSENT)), [])
+
+    def describe_unused(self) -> str:
+        """In one line, what is there and not in the tree, or listed and not there, with an example of each; "" for
+        nothing."""
+        said = [f"{len(names):,} {reason} (the first: {names[0]})" for reason, names in self.unused.items()]
+        said += self.unread
+        used = f"{self.path}: {len(self):,} images are used (the first: {self.names[0]})"
+        return f"{used}; not used: {'; '.join(said)}" if said else ""
+
     def describe_faults(self, faults: Sequence[str]) -> str:
         """In one line, which of its images are faulty, given what is wrong with each, and what a cut zip lacks; "" if
         nothing is wrong."""
-        said = [self.cut] if self.cut else []
-        if self.cut and ABSENT in self.unused:
-            said.append(f"{len(self.unused[ABSENT]):,} images {ABSENT}, the first: {self.unused[ABSENT][0]}")
+        said = []
+        if self.cut:
+            said.append(self.cut)
+            lost = [(reason, names) for reason, names in self.unused.items() if reason.endswith(ABSENT)]
+            said += [f"{len(names):,} images {reason}, the first: {names[0]}" for reason, names in lost]
         if faults:
             more = "; ..." if len(faults) > 3 else ""
             said.append(f"{len(faults):,} of {len(self):,} images are faulty ({'; '.join(faults[:3])}{more})")
@@ -129,8 +145,10 @@ class Tree:
         return open_packed(self.files[0].name), np.array([file.row for file in self.files])
 
 
-def read(path: str | Path, kind: str | None = None, allow_cut: bool = False) -> Tree:
+def read(path: str | Path, kind: str | None = None, allow_cut: bool = False, tell: bool = True) -> Tree:
     """Open the CelebA tree at `path`, a folder or a zip. Images have their own names, in whatever form lists have them.
+
+    With `tell`, a line says how many images are not used, and why (`Tree.describe_unused`).
 
     kind: "img_celeba" or "img_align_celeba"; by default the in-the-wild images where they and their landmarks are
     there, since they have the detail for large crops, else the aligned ones. allow_cut: make do with what is left of
@@ -169,8 +187,11 @@ def read(path: str | Path, kind: str | None = None, allow_cut: bool = False) -> 
     others = {LANDMARK_FILES[kind]: points, IDENTITY_FILE: people, PARTITION_FILE: splits}
     others = {name: values for name, values in others.items() if values is not None}
     names = [name for name in labels if name in images]
+    # Of several lists that of attributes counts: the others may be the complete ones.
+    main = {ATTRIBUTE_FILE: labels} if ATTRIBUTE_FILE in lists else others
+    first = next(iter(main), "")
     unused = {
-        ABSENT: [name for name in labels if name not in images],
+        f"listed in {first} {ABSENT}": [name for name in main.get(first, ()) if name not in images],
         f"without a line in {ATTRIBUTE_FILE}": [name for name in images if name not in labels],
     }
     for list_name, values in others.items():
@@ -184,7 +205,7 @@ def read(path: str | Path, kind: str | None = None, allow_cut: bool = False) -> 
     landmarks = None if points is None else np.array([points[name] for name in names]).reshape(-1, 5, 2)
     files = [images[name] for name in names]
     image_size = _size(files) if kind == "img_align_celeba" else None
-    return Tree(
+    tree = Tree(
         path=found.root,
         kind=kind,
         names=names,
@@ -200,6 +221,9 @@ def read(path: str | Path, kind: str | None = None, allow_cut: bool = False) -> 
         cut=cut,
         unread=list(found.unread.values()),
     )
+    if tell and (said := tree.describe_unused()):
+        tqdm.write(said)
+    return tree
 
 
 def crop_file(

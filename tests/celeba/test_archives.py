@@ -4,6 +4,7 @@ import io
 import os
 import random
 import shutil
+import struct
 import subprocess
 import tracemalloc
 import zipfile
@@ -100,7 +101,7 @@ def test_damage_before_the_cut_is_seen(tmp_path):
     middle = (ends[2] + ends[3]) // 2
     path.write_bytes(data[:middle] + b"\0" * 20 + data[middle + 20 : -30])
     archive = CutZip(path)
-    assert archive.cut == "5 whole files, then its directory, which is cut"
+    assert archive.cut == "5 whole files, then its directory, which is cut or damaged"
     with pytest.raises((zipfile.BadZipFile, zipfile.zlib.error)):
         archive.read(names[3], LIMIT)
     assert archive.read(names[4], LIMIT) == FILES[names[4]]
@@ -177,6 +178,28 @@ def test_two_files_of_one_name_are_both_seen(tmp_path):
         archive.writestr("a.jpg", b"two")
     os.truncate(path, path.stat().st_size - 40)
     assert CutZip(str(path)).namelist() == ["a.jpg", "a.jpg"]
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_as_many_files_as_the_directory_should_have(tmp_path, monkeypatch, wide):
+    """Of more than 65,535 that number is in a record of its own, or, with some programs, modulo 65,536."""
+    path, n = tmp_path / "a.zip", 7 if wide else 2**16 + 2
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 5)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.jpg", b"")
+        archive.filelist *= n
+        archive.comment = b"made for a test"
+    data = path.read_bytes()
+    at = data.rindex(archives.ENDS)
+    if not wide:
+        places = struct.unpack("<QQ", data[at - 36 : at - 20])  # the directory's length, and where it begins
+        data = data[: at - 76] + struct.pack("<4s2H2H2LH", archives.ENDS, 0, 0, n % 2**16, n % 2**16, *places, 0)
+        path.write_bytes(data)
+    assert len(WholeZip(path).namelist()) == n
+    count = at - 44 if wide else at - 76 + 10
+    path.write_bytes(data[:count] + b"\1" + data[count + 1 :])
+    with pytest.raises(zipfile.BadZipFile, match=f"its directory has {n:,} files, and should have 1"):
+        WholeZip(path)
 
 
 def test_a_name_that_is_not_utf8_where_the_file_lies_is_damage(tmp_path):

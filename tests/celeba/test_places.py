@@ -235,6 +235,26 @@ def test_a_broken_zip_that_is_not_needed_is_mentioned(tree):
     )
 
 
+def test_a_damaged_directory_of_a_zip_loses_no_image_in_silence(tree):
+    """Any byte of it changed: all images by their names, or a line on what is wrong."""
+    zipped = as_zip(tree, tree / "img_align_celeba.zip")
+    shutil.rmtree(images(tree))
+    for file in tree.glob("*.txt"):  # which would tell of an image that is not there
+        file.unlink()
+    good, read = zipped.read_bytes(), 0
+    for at in range(good.index(b"PK\1\2"), len(good)):
+        for byte in (0, good[at] ^ 1):
+            zipped.write_bytes(good[:at] + bytes([byte]) + good[at + 1 :])
+            try:
+                t = celeba.read(tree)
+                [file.read() for file in t.files]
+            except GlowkitError:
+                continue
+            assert t.names == NAMES, (at, byte)
+            read += 1
+    assert read > 100
+
+
 def test_pictures_that_are_not_read_are_mentioned(tree):
     for name in ("IMG_1.HEIC", "IMG_2.HEIC"):
         (images(tree) / name).write_bytes(b"")

@@ -15,7 +15,7 @@ from celeba_trees import ATTRIBUTES, LABELS, NAMES, as_zip, edit_line, picture, 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glowkit import celeba, faces
+from glowkit import celeba, dataset, faces
 from glowkit.celeba import files
 from glowkit.celeba.cropping import crop_tree
 from glowkit.celeba.files import File, image_name
@@ -96,6 +96,24 @@ def test_a_part_of_the_images_with_the_full_lists(tree):
         "listed in list_attr_celeba.txt but absent": NAMES[:1],
         "without a line in list_attr_celeba.txt": ["000011.jpg"],
     }
+
+
+def test_what_is_not_used_is_told_in_a_line(tree, capsys):
+    celeba.read(tree)
+    assert capsys.readouterr().out == ""
+    (tree / "img_align_celeba" / NAMES[0]).unlink()
+    picture().save(tree / "img_align_celeba" / "000011.jpg")
+    (tree / "img_align_celeba" / "000012.heic").write_bytes(b"")
+    lost = "1 listed in list_attr_celeba.txt but absent (the first: 000001.jpg)"
+    stray = "1 without a line in list_attr_celeba.txt (the first: 000011.jpg)"
+    used = f"{tree}: 3 images are used (the first: 000002.jpg); not used: "
+    dataset.open_dataset(tree)
+    said = capsys.readouterr().out
+    assert said.startswith(f"{used}{lost}; {stray}; {tree}") and "000012.heic" in said and said.count("\n") == 1
+    (tree / "list_attr_celeba.txt").unlink()  # then the next list is to tell what should be there
+    celeba.read(tree)
+    lost = "1 listed in identity_CelebA.txt but absent (the first: 000001.jpg)"
+    assert f"{used}{lost}; 1 without a line in identity_CelebA.txt" in capsys.readouterr().out
 
 
 def test_an_image_needs_a_line_in_every_list(tree):
