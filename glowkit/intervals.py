@@ -215,10 +215,11 @@ def share_difference(first: Estimate, second: Estimate) -> Estimate:
 
 
 def pearson(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Estimate:
-    """Pearson's correlation of x (n,) and y (n,), with Fisher's interval."""
+    """Pearson's correlation of x (n,) and y (n,), with Fisher's interval. GlowkitError if either is constant."""
     (x, y), n = _together("pearson", (x, y))
     if n < 2:
         raise GlowkitError(f"pearson: {n} values, want at least two")
+    _check_varied("pearson", x, y)
     found = stats.pearsonr(x, y)
     low, high = found.confidence_interval(level)
     return Estimate(float(found.statistic), (float(low), float(high)), n)
@@ -229,23 +230,25 @@ def spearman(x: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None, level:
 
     The interval is Student's on Fisher's scale, artanh, with the error that a jackknife finds: it leaves out one group
     at a time, or, of more than 200, a 200th of them. (Resampled ranks have ties, which would make it too wide.)
+    GlowkitError if x or y is constant, or would be without one of those.
     """
-    x, y = np.asarray(x), np.asarray(y)
-    found = _Groups(len(x), groups)
+    (x, y), n = _together("spearman", (x, y), groups)
+    found = _Groups(n, groups)
     people = len(found)
     if people < 3:
         raise GlowkitError(f"spearman: want at least 3 independent points or groups, got {people}")
 
     def fisher(rows: np.ndarray) -> float:
+        _check_varied("spearman", x[rows], y[rows], of=n)
         rank = np.corrcoef(stats.rankdata(x[rows]), stats.rankdata(y[rows]))[0, 1]
         return math.atanh(min(max(rank, -1 + 1e-12), 1 - 1e-12))
 
+    centre = fisher(np.arange(n))
     shuffled = np.random.default_rng(0).permutation(people)
     blocks = np.array_split(shuffled, min(people, 200))
     left_out = np.array([fisher(found.rows(np.setdiff1d(shuffled, block))) for block in blocks])
     error = math.sqrt((len(blocks) - 1) * float(left_out.var()))
     margin = float(stats.t.ppf(0.5 + level / 2, len(blocks) - 1)) * error
-    centre = fisher(np.arange(len(x)))
     return Estimate(
         float(stats.spearmanr(x, y).statistic), (math.tanh(centre - margin), math.tanh(centre + margin)), people
     )
@@ -382,6 +385,17 @@ def _together(name: str, arrays: Sequence, *labels) -> tuple[tuple[np.ndarray, .
     return arrays, n
 
 
+def _check_varied(name: str, *arrays: np.ndarray, of: int | None = None) -> None:
+    """A correlation needs numbers that differ, in each of two arrays; they may be some `of` more."""
+    for which, array in zip("xy", arrays, strict=True):
+        if not np.isfinite(array).all():
+            raise GlowkitError(f"{name}: want finite numbers, {which} has {array[~np.isfinite(array)][0]}")
+        if (array == array[0]).all():
+            of = of or len(array)
+            some = f"all {of}" if of == len(array) else f"all but {of - len(array)} of {of}"
+            raise GlowkitError(f"{name}: {some} values of {which} are {float(array[0]):.4g}; want values that differ")
+
+
 class _Groups:
     """Which rows belong to each group of `groups` (n,); without groups every row is its own."""
 
@@ -412,6 +426,8 @@ def _resampled(
     rng = np.random.default_rng(seed)
     drawn = (draw(rng) for _ in range(resamples))
     replicates = [statistic(*(array[rows] for array in arrays)) for rows in drawn]
+    if lost := np.count_nonzero(np.isnan(replicates)):
+        raise GlowkitError(f"not a number in {lost} of {resamples} resamples; want more values, and such that differ")
     low, high = np.quantile(replicates, _ends(units, level))
     return Estimate(float(statistic(*arrays)), (float(low), float(high)), units)
 

@@ -96,6 +96,25 @@ def test_bad_input_says_what_would_be_right():
             call()
 
 
+def test_a_constant_has_no_correlation():
+    rows = np.arange(6.0)
+    for correlation in (intervals.pearson, intervals.spearman):
+        name = correlation.__name__
+        for x, y, words in (
+            (rows, np.full(6, 0.5), "all 6 values of y are 0.5; want values that differ"),
+            (np.zeros(6, bool), rows, "all 6 values of x are 0;"),
+            (rows, [0, 1, 2, 3, 4, math.nan], "want finite numbers, y has nan"),
+        ):
+            with pytest.raises(GlowkitError, match=f"{name}: {words}"):
+                correlation(x, y)
+    alone = rows == 3  # has a correlation, and without that one none
+    assert intervals.pearson(rows, alone).estimate == pytest.approx(np.corrcoef(rows, alone)[0, 1])
+    with pytest.raises(GlowkitError, match="spearman: all but 1 of 6 values of y are 0"):
+        intervals.spearman(rows, alone)
+    with pytest.raises(GlowkitError, match="not a number in [0-9]+ of 1000 resamples"), np.errstate(all="ignore"):
+        intervals.bootstrap(lambda x, y: np.corrcoef(x, y)[0, 1], rows, alone)
+
+
 def test_a_total_that_is_just_not_rare_is_kept():
     assert intervals.german_tank(49, 1).ci == (49, 980)  # 49 / 980 is 1 - 0.95
 

@@ -64,7 +64,9 @@ ROWS: dict[str, Callable[[Stage], Found | None]] = dict(
 def measure(name: str | Path, data: str | None = None, rows: Iterable[str] = ()) -> Path:
     """Measures the ledger's findings on a model, `rows` of them or all that its file has not; returns the file.
 
-    The file is written after each row, so that what was done is not lost. `data`: see `open_stage`.
+    The file is written after each row, so that what was done is not lost. Rows that the model or its data cannot decide
+    are left out, with a line: too few attributes for an interval, say. GlowkitError if that leaves none. `data`: see
+    `open_stage`.
     """
     if unknown := [id for id in rows if id not in ROWS]:
         raise GlowkitError(f"row {unknown[0]!r}: what is measured are {', '.join(ROWS)}")
@@ -75,12 +77,23 @@ def measure(name: str | Path, data: str | None = None, rows: Iterable[str] = ())
             known = dict(open_measures(name).rows)
         except GlowkitError:
             known = {}
-        for id in tqdm(list(rows) or [id for id in ROWS if id not in known], "rows", unit="row"):
-            found = ROWS[id](stage)
+        wanted = list(rows) or [id for id in ROWS if id not in known]
+        without, why = [], "the model or its data cannot decide them"
+        for id in tqdm(wanted, "rows", unit="row"):
+            try:
+                found = ROWS[id](stage)
+            except GlowkitError as error:
+                found, why = None, f"{id}: {error}"
+                tqdm.write(f"{id} is left out: {error}")
             if found is not None:
                 known[id] = replace(found, date=f"{datetime.date.today()}")
             else:
                 known.pop(id, None)
+                without.append(id)
             ordered = {id: known[id] for id in ROWS if id in known}
             write(folder, Measures(folder.name, stage.described, len(stage.where), ordered))
+        if wanted and without == wanted and (rows or not known):
+            raise GlowkitError(f"{name}: no row can be measured ({why})")
+        if without:
+            tqdm.write(f"{name}: not measured, since the model or its data cannot decide them: {', '.join(without)}")
     return folder / "measures.json"
