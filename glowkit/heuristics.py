@@ -167,8 +167,10 @@ def _area(truth: Tensor, share: float) -> Tensor:
 def foretold(features: ArrayLike, success: ArrayLike, groups: ArrayLike) -> np.ndarray:
     """(m,): success as a linear model of standardised features (m, k), fitted on the other groups, predicts it.
 
-    A group holds the rows of one attribute, so that nothing is predicted from itself.
+    A group holds the rows of one attribute, so that nothing is predicted from itself. GlowkitError of fewer than two.
     """
+    if (attributes := len(np.unique(groups))) < 2:
+        raise GlowkitError(f"success is foretold from other attributes: two are needed at least, not {attributes}")
     model = make_pipeline(StandardScaler(), LinearRegression())
     return cross_val_predict(model, np.asarray(features), np.asarray(success), groups=groups, cv=LeaveOneGroupOut())
 

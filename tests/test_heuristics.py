@@ -129,6 +129,11 @@ def test_foretold_knows_a_law_and_no_noise():
     assert abs(heuristics.foretold(features, law, groups)[:2]).max() < 10
 
 
+def test_nothing_is_foretold_of_an_only_attribute():
+    with pytest.raises(GlowkitError, match="two are needed at least, not 1"):
+        heuristics.foretold(np.ones((4, 2)), np.ones(4), np.zeros(4))
+
+
 def test_plane_holds_origin_mean_and_face():
     mean, z = RNG.normal(size=50).astype(np.float32), torch.randn(50, generator=torch.Generator().manual_seed(1))
     slice_ = heuristics.plane(mean, z)

@@ -150,9 +150,11 @@ def b12(stage: Stage) -> Found | None:
     )
 
 
-def b04(stage: Stage) -> Found:
+def b04(stage: Stage) -> Found | None:
     """Rank correlation of leakage with label correlation, less that with shuffled columns."""
     told = known(stage)
+    if len(told) < ENOUGH:
+        return None
     names = [stage.attributes[k] for k in told]
     correlation = np.corrcoef(stage.labels[:, told].T.astype(float))
     off = ~np.eye(len(names), dtype=bool)

@@ -116,6 +116,10 @@ def test_leakage_follows_the_labels_or_does_not(plant, monkeypatch):
     assert found(0.01, -1).ci[1] < -0.3
     chance = found(10, 0)
     assert chance.ci[0] < 0 < chance.ci[1] and chance.n == len(NAMES)
+    mixed[:, 1:] = False  # of one attribute that varies there is nothing to be said
+    stage = Planted()
+    object.__setattr__(stage, "labels", mixed)
+    assert success.b04(stage) is None
 
 
 @given(
