@@ -239,25 +239,11 @@ def _photographs(path: str, size: int) -> Dataset:
         size=size,
         attributes=tree.attributes,
         labels=tree.labels,
-        splits=own_splits(tree) if tree.splits is None else tree.splits,
+        splits=celeba.own_splits(tree) if tree.splits is None else tree.splits,
         landmarks=tree.cropped_landmarks(size),
         identities=tree.identities,
         _pixels=Crops(tree, size) if packed is None else lambda indices: packed[0][packed[1][indices]],
     )
-
-
-def own_splits(tree: celeba.Tree) -> np.ndarray:
-    """uint8 (N,), about 80% train, 10% valid, 10% test, for a tree without a partition file.
-
-    Each person is drawn into one split by their number, so the draw is the same in any part of CelebA. Where nobody
-    knows who is who, the split follows the order of the images.
-    """
-    if tree.identities is None:
-        place = np.arange(len(tree)) / len(tree)
-    else:
-        people, where = np.unique(tree.identities, return_inverse=True)
-        place = np.array([zlib.crc32(b"%d" % person) / 2**32 for person in people])[where]
-    return np.digitize(place, (0.8, 0.9)).astype(np.uint8)
 
 
 class Crops:

@@ -206,12 +206,12 @@ def test_crops_are_made_once_while_they_fit_the_memory(tree, monkeypatch):
 def test_without_a_partition_people_are_split(tree):
     (tree / "list_eval_partition.txt").unlink()
     many = replace(celeba.read(tree), identities=np.random.default_rng(0).integers(0, 10_177, 20_000))
-    splits = dataset.own_splits(many)
+    splits = celeba.own_splits(many)
     assert all(len(set(splits[many.identities == person])) <= 1 for person in range(0, 10_177, 10))
     assert np.allclose(np.bincount(splits) / 20_000, (0.8, 0.1, 0.1), atol=0.02)
     # The draw is a person's own: it is the same in any part of the set.
     part = replace(many, identities=many.identities[5000:6000])
-    assert (dataset.own_splits(part) == splits[5000:6000]).all()
+    assert (celeba.own_splits(part) == splits[5000:6000]).all()
 
 
 def test_celeba_is_the_tree_of_the_environment(tree, monkeypatch):

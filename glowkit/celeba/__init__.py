@@ -8,7 +8,7 @@ there, `cropping` crops a whole tree, `fetch` gets one, and `facts` has the offi
 from glowkit.celeba import pictures
 from glowkit.celeba.alignment import EYES, check_size, crop, similarity
 from glowkit.celeba.files import File
-from glowkit.celeba.tree import SPLITS, Tree, crop_file, frame_eyes, framed, read, write_annotations
+from glowkit.celeba.tree import SPLITS, Tree, crop_file, frame_eyes, framed, own_splits, read, write_annotations
 
 __all__ = [
     "EYES",
@@ -20,6 +20,7 @@ __all__ = [
     "crop_file",
     "frame_eyes",
     "framed",
+    "own_splits",
     "pictures",
     "read",
     "similarity",

@@ -15,9 +15,10 @@ from glowkit.celeba import pictures
 from glowkit.celeba.alignment import EYES
 from glowkit.celeba.facts import COUNTS, located, official
 from glowkit.celeba.files import ATTRIBUTE_FILE, FOLDERS, IDENTITY_FILE, LANDMARK_FILES, PARTITION_FILE, File
-from glowkit.celeba.tree import SPLITS, Tree, read
+from glowkit.celeba.tree import SPLITS, Tree, own_splits, read
 from glowkit.errors import GlowkitError
 
+ENOUGH = 128  # training images: a judge is trained on so many at a time
 LARGE = 2**24  # pixels of an image that no other so large is decoded beside
 _large = Lock()
 
@@ -116,10 +117,27 @@ def _line_count(file: Path) -> int:
 
 
 def _possible(tree: Tree) -> Iterator[str]:
-    """How large crops can be before most of them enlarge the face."""
+    """What there is too little for, and how large crops can be before most of them enlarge the face."""
+    splits = own_splits(tree) if tree.splits is None else tree.splits
+    training, test = np.flatnonzero(splits == 0), np.count_nonzero(splits == 2)
+    there = f"there are {len(training):,} in the training split and {test:,} in the test split"
+    # A study takes directions from either half of the training images.
+    halves = [tree.labels[training[training % 2 == half]] for half in (0, 1)]
+    varied = np.all([half.any(0) & ~half.all(0) for half in halves], axis=0)
+    studied = test > 0 and varied.any()
+    if tree.attributes and not (len(training) and test):
+        yield f"too small for a study, which needs images in both splits: {there}"
+    elif tree.attributes and not studied:
+        yield f"too small for a study, which needs training images with an attribute and some without it: {there}"
+    elif not varied.all():
+        few = ", ".join(name for name, kept in zip(tree.attributes, varied, strict=True) if not kept)
+        yield f"a study leaves out, since too few training images have them or have them not: {few}"
+    if len(training) < ENOUGH:
+        judges = f", judges of edits need {ENOUGH} and a test image" if tree.attributes else ""
+        yield f"few images: a batch of training has {len(training):,} at most{judges}; {there}"
     apart = np.median(np.hypot(*(tree.eyes[:, 1] - tree.eyes[:, 0]).T))
     detail = apart / (EYES[1][0] - EYES[0][0])
-    use = "training" + (", a study and edits" if tree.attributes else "")
+    use = ("training, a study and edits" if studied else "training") if len(training) else "crops"
     yield (
         f"good for {use} at up to {detail:.0f} x {detail:.0f} pixels: a larger crop enlarges half of the faces "
         f"(their eyes are {apart:.0f} pixels apart)"

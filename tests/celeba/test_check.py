@@ -6,12 +6,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from celeba_trees import NAMES, as_zip, edit_line, write_landmarks, write_tree
+from celeba_trees import NAMES, as_zip, edit_line, picture, write_landmarks, write_tree
 
+from glowkit import judge
 from glowkit.celeba import facts
-from glowkit.celeba.check import check
+from glowkit.celeba.check import ENOUGH, check
 from glowkit.celeba.files import File
+from glowkit.dataset import open_dataset
 from glowkit.errors import GlowkitError
+from glowkit.study import varied
 
 
 @pytest.fixture
@@ -28,7 +31,10 @@ def test_says_what_is_there_and_what_its_absence_rules_out(tree):
         "no person is in two splits",
         "list_landmarks_align_celeba.txt is missing, which rules out measuring where the eyes are",
         "img_celeba with list_landmarks_celeba.txt is not there or not used, which rules out crops from photographs",
-        "good for training, a study and edits at up to 149 x 149 pixels",  # 38.4 / 0.258
+        "too small for a study, which needs training images with an attribute and some without it: there are 2 in the "
+        "training split and 1 in the test split",
+        "few images: a batch of training has 2 at most, judges of edits need 128 and a test image; there are 2 in",
+        "good for training at up to 149 x 149 pixels",  # 38.4 / 0.258
     ):
         assert part in said
     for name in ("list_attr_celeba.txt", "list_eval_partition.txt", "identity_CelebA.txt"):
@@ -44,6 +50,40 @@ def test_says_what_is_there_and_what_its_absence_rules_out(tree):
     ):
         assert part in said
     assert "list_landmarks_align_celeba.txt is missing" not in said
+
+
+@pytest.mark.parametrize(
+    ("n", "words"),
+    [
+        (1, "too small for a study, which needs images in both splits: there are 1 in the training split and 0 in the"),
+        (4, "a study leaves out, since too few training images have them or have them not: Never"),
+        (4, "few images: a batch of training has 4 at most, judges of edits need 128 and a test image; there are 4"),
+        (200, "a study leaves out, since too few training images have them or have them not: Never"),
+        (200, "good for training, a study and edits at up to 149"),
+    ],
+)
+def test_says_what_a_study_and_judges_need(tree, n, words):
+    """Of so many training images, and a test image if there is more than one."""
+    assert ENOUGH == judge.BATCH
+    for name in NAMES:
+        (tree / "img_align_celeba" / name).unlink()
+    names = [f"{i:06d}.jpg" for i in range(n + (n > 1))]
+    for name in names:
+        picture().save(tree / "img_align_celeba" / name)
+    (tree / "identity_CelebA.txt").unlink()
+    rows = (f"{name} {1 if i // 2 % 2 else -1} -1" for i, name in enumerate(names))
+    (tree / "list_attr_celeba.txt").write_text("\n".join([f"{len(names)}", "Often Never", *rows]))
+    splits = (f"{name} {2 * (i == n)}\n" for i, name in enumerate(names))
+    (tree / "list_eval_partition.txt").write_text("".join(splits))
+    said = list(check(tree))
+    assert any(line.startswith(words) for line in said), said
+    assert any("few images" in line for line in said) == (n < ENOUGH)
+    try:
+        varied(dataset := open_dataset(tree), [dataset.subset("train")[k::2] for k in (0, 1)], "study")
+    except GlowkitError:
+        assert n == 1
+    else:
+        assert any("a study and edits" in line for line in said)
 
 
 def test_people_in_two_splits_are_counted(tree):
