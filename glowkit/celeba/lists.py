@@ -17,6 +17,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from glowkit.celeba.files import IMAGE_SUFFIXES, File
 from glowkit.errors import GlowkitError
 from glowkit.files import replacing
@@ -107,6 +109,22 @@ def table(file: File, convert: Callable[[list[str]], object], what: str, columns
     if count is not None and count != str(len(found)):
         raise GlowkitError(f"{file} line 1: says {count[:40]!r}, but {len(found)} rows follow the header")
     return Table(head, header, found)
+
+
+def difference(one: Table, other: Table) -> str:
+    """What two tables do not agree about first; "" if they say the same, in whatever order of the images."""
+    for mine, its in itertools.zip_longest(one.header, other.header) if one.header and other.header else ():
+        if mine != its:
+            return f"one has the column {mine or its}, the other {its if mine and its else 'none'} there"
+    for name in [*one.rows, *other.rows]:
+        if name not in one.rows or name not in other.rows:
+            return f"{name} has a line in one of them"
+        mine, its = (np.atleast_1d(of.rows[name]).tolist() for of in (one, other))
+        for column, (here, there) in enumerate(zip(mine, its, strict=True)):
+            if here != there:
+                where = f", {one.header[column]}" if len(one.header) > 1 else ""
+                return f"{name}{where} is {here:g} in one and {there:g} in the other"
+    return ""
 
 
 def write(folder: Path, name: str, header: list[str], names: Iterable[str], rows: Iterable[Iterable[str]]) -> None:

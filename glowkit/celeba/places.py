@@ -46,13 +46,15 @@ OTHERS = {  # what archives of other kinds begin with
 class Found(NamedTuple):
     """What of CelebA is at a place: images by kind (a key of LANDMARK_FILES) and name, lists by their official names.
 
-    cut: the zips that were cut short, each with what is left of it. unread: archives that are of no use, and why.
+    copies: other files of these lists, which must say the same. cut: the zips that were cut short, each with what is
+    left of it. unread: archives that are of no use, and why.
     """
 
     root: Path  # the folder, or the zip, where it begins
     kind: str | None  # of the images, where the path itself names it
     images: dict[str, dict[str, File]]
     lists: dict[str, File]
+    copies: dict[str, list[File]]
     cut: dict[str, str]
     unread: dict[str, str]
 
@@ -123,7 +125,9 @@ def _deeper(root: Path, above: Found) -> Found:
                 f"{root}: images of CelebA are in {there[0].root} and in {there[1].root}; give one of them"
             )
         if there:
-            return there[0]._replace(lists=above.lists | there[0].lists, unread=above.unread | there[0].unread)
+            for official, file in above.lists.items():
+                _take_list(there[0], official, file)
+            return there[0]._replace(unread=above.unread | there[0].unread)
     return above
 
 
@@ -139,7 +143,7 @@ def _entries(folder: Path) -> list[os.DirEntry]:
 def _in_folder(root: Path) -> Found:
     entries = _entries(root)
     places = [root, *(Path(e.path) for e in entries if e.name.lower() in map(str.lower, FOLDERS[1:]) and e.is_dir())]
-    found = Found(root, None, {kind: {} for kind in LANDMARK_FILES}, {}, {}, {})
+    found = Found(root, None, {kind: {} for kind in LANDMARK_FILES}, {}, {}, {}, {})
     arrays = [str(place / PACKED) for place in places if (place / PACKED).is_file()]
     _take(found, (("img_align_celeba", *image) for path in arrays for image in _packed(path)))
     zips, folders = [], []
@@ -164,7 +168,7 @@ def _in_folder(root: Path) -> Found:
 
 
 def _in_zip(path: Path) -> Found:
-    found = Found(path, None, {kind: {} for kind in LANDMARK_FILES}, {}, {}, {})
+    found = Found(path, None, {kind: {} for kind in LANDMARK_FILES}, {}, {}, {}, {})
     _take(found, _members(found, path))
     own = set(found.lists)
     # Lists may lie beside the zip, or beside the folder that the official release has it in.
@@ -178,10 +182,13 @@ def _in_zip(path: Path) -> Found:
 def _take(found: Found, members: Iterable[tuple[str | None, str, File]]) -> None:
     """Add images and lists, each with its kind, its name and the file; what was found before stays."""
     here: dict[tuple[str, str], File] = {}
+    before = set(found.lists)
     for kind, name, file in members:
         if official := _official(name):
-            kind, name = "", official
-        elif _is_image(kind, name):
+            if official not in before:
+                _take_list(found, official, file)
+            continue
+        if _is_image(kind, name):
             image_name(name, file)
         else:
             if kind and (suffix := Path(name).suffix.lower()) in OTHER_SUFFIXES:
@@ -189,21 +196,27 @@ def _take(found: Found, members: Iterable[tuple[str | None, str, File]]) -> None
                     suffix, f"{file}, and what else ends in {suffix}: not {' or '.join(pictures.FORMATS)}"
                 )
             continue
-        if name in (found.images[kind] if kind else found.lists):
+        if name in found.images[kind]:
             continue  # it was unpacked
         if (other := here.setdefault((kind, name), file)) is not file:
-            if other == file:
-                raise GlowkitError(f"{file}: is there twice; pack the zip anew")
+            _check_once(file, other)
             raise GlowkitError(f"{file}: has the name of {other}; names must differ, so move one of them away")
     for (kind, name), file in here.items():
-        (found.images[kind] if kind else found.lists)[name] = file
+        found.images[kind][name] = file
 
 
 def _take_list(found: Found, official: str, file: File) -> None:
-    """Add a list that lies on the disk; there may be copies of it."""
+    """Add a list; there may be copies of it, as .txt and as .csv, say."""
     other = found.lists.setdefault(official, file)
-    if other != file and other.read() != file.read():
-        raise GlowkitError(f"{file}: is another {official} beside {other}; move one of them away")
+    if other is not file:
+        _check_once(file, other)
+        if other.read() != file.read():
+            found.copies.setdefault(official, []).append(file)
+
+
+def _check_once(file: File, other: File) -> None:
+    if other == file:
+        raise GlowkitError(f"{file}: is there twice; pack the zip anew")
 
 
 def _walked(folder: str) -> Iterator[tuple[str | None, str, File]]:

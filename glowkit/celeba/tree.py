@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from glowkit.celeba import pictures
 from glowkit.celeba.alignment import EYES, FARTHEST, NEAREST, crop, similarity
 from glowkit.celeba.files import ATTRIBUTE_FILE, IDENTITY_FILE, LANDMARK_FILES, PARTITION_FILE, File, open_packed
-from glowkit.celeba.lists import match, table, write
+from glowkit.celeba.lists import difference, match, table, write
 from glowkit.celeba.places import Found, find
 from glowkit.errors import GlowkitError
 
@@ -161,24 +161,28 @@ def read(path: str | Path, kind: str | None = None, allow_cut: bool = False, tel
     images = found.images[kind]
     listed: dict[str, str] = {}  # the first name in each list
 
-    def rows(name: str, *arguments) -> tuple[list[str], dict | None]:
-        """The columns and, by image, the rows of a list that may be absent."""
+    def rows(name: str, convert: Callable, *arguments) -> tuple[list[str], dict | None]:
+        """The columns and, by image, the rows of a list that may be absent, or there more than once."""
         if name not in lists:
             return [], None
-        head, header, values = table(lists[name], *arguments)
+        one = table(lists[name], convert(), *arguments)
+        for copy in found.copies.get(name, ()):
+            if unlike := difference(one, table(copy, convert(), *arguments)):
+                raise GlowkitError(f"{copy}: is another {name} beside {lists[name]}: {unlike}; move one of them away")
+        head, header, values = one
         if name in LANDMARK_FILES.values() and [column.lower() for column in header] != LANDMARK_COLUMNS:
             raise GlowkitError(f"{lists[name]} line {head}: the header must be {' '.join(LANDMARK_COLUMNS)}")
         listed[name] = next(iter(values))
         meant = match(values, images, lists[name])
         return header, {meant.get(name, name): value for name, value in values.items()}
 
-    attributes, labels = rows(ATTRIBUTE_FILE, _Signs(), "1 or -1, or else 1 or 0, for every attribute")
+    attributes, labels = rows(ATTRIBUTE_FILE, _Signs, "1 or -1, or else 1 or 0, for every attribute")
     if labels is None:
         labels = {name: [] for name in sorted(images)}
     right = f"five points x y with the eyes apart, near each other and within {FARTHEST:,} pixels"
-    _, points = rows(LANDMARK_FILES[kind], _five_points, right)
-    _, people = rows(IDENTITY_FILE, _person, "a whole number of up to 64 bits", 1)
-    _, splits = rows(PARTITION_FILE, _split, "0 (train), 1 (valid) or 2 (test)", 1)
+    _, points = rows(LANDMARK_FILES[kind], lambda: _five_points, right)
+    _, people = rows(IDENTITY_FILE, lambda: _person, "a whole number of up to 64 bits", 1)
+    _, splits = rows(PARTITION_FILE, lambda: _split, "0 (train), 1 (valid) or 2 (test)", 1)
 
     archives = {file.archive for file in (*images.values(), *lists.values())}
     cut = "; ".join(f"{archive} is cut short: {left}" for archive, left in found.cut.items() if archive in archives)

@@ -185,7 +185,45 @@ def test_two_lists_of_one_thing_are_told(tree):
     shutil.copy(tree / "list_attr_celeba.txt", tree / "Anno")
     assert celeba.read(tree).attributes == ATTRIBUTES  # a copy
     (tree / "Anno" / "list_attr_celeba.txt").write_text("1\nMale\n000001.jpg 1\n")
-    refused(tree, f"is another list_attr_celeba.txt beside {tree}")
+    refused(tree, f"is another list_attr_celeba.txt beside {tree}", "one has the column Smiling, the other none there")
+
+
+def as_csv(file: Path, change=lambda text: text) -> Path:
+    """A list as Kaggle has it, beside the official one."""
+    lines = [line.split() for line in file.read_text().splitlines()]
+    head, lines = (lines[1], lines[2:]) if len(lines[0]) == 1 else (["value"], lines)
+    text = "\n".join(",".join(cells) for cells in [["image_id", *head], *lines])
+    path = file.with_suffix(".csv")
+    path.write_text(change(text))
+    return path
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_list_in_two_formats_is_taken_if_they_agree(tree, packed):
+    there = tree.parent / "celeba.zip" if packed else tree
+    right = celeba.read(tree)
+    for file in list(tree.glob("*.txt")):
+        zeros = (lambda text: text.replace("-1", "0")) if "attr" in file.name else (lambda text: text)
+        as_csv(file, zeros)
+    copy = shutil.copytree(tree, tree.parent / "kept")
+
+    def read(change: str, by: str) -> None:
+        shutil.rmtree(tree, ignore_errors=True)
+        shutil.copytree(copy, tree)
+        for file in tree.glob("list_attr*.csv"):
+            file.write_text(file.read_text().replace(change, by))
+        return celeba.read(pack(tree, there) if packed else there)
+
+    t = read("", "")
+    assert t.names == NAMES and (t.labels == LABELS).all() and t.splits.tolist() == right.splits.tolist()
+    for change, by, words in (
+        ("000005.jpg,1,1,0", "000005.jpg,1,0,0", "000005.jpg, Smiling is "),
+        ("000005.jpg,1,1,0\n", "", "000005.jpg has a line in one of them"),
+        ("Smiling", "Smile", "one has the column Smil"),
+    ):
+        with pytest.raises(GlowkitError, match=words) as caught:
+            read(change, by)
+        assert "list_attr_celeba.csv" in str(caught.value) and "move one of them away" in str(caught.value)
 
 
 def test_two_trees_below_are_told(tree):
