@@ -48,6 +48,15 @@ def _places(left_eye: Sequence[float], right_eye: Sequence[float]) -> str:
     return f"eyes at {tuple(map(float, left_eye))} and {tuple(map(float, right_eye))}"
 
 
+def is_upright(points: np.ndarray, image_size: tuple[int, int]) -> bool:
+    """Are five points (5, 2) those of a face that stands upright in an image of this width and height: all within it,
+    the left eye on the left, and the mouth below the eyes by more than it is beside them?"""
+    right = points[1] - points[0]
+    beside, below = points[3:].mean(0) - points[:2].mean(0)
+    within = (points >= -0.5).all() and (points <= np.array(image_size) - 0.5).all()
+    return bool(within and right[0] > 0 and below > abs(beside))
+
+
 def check_size(size: int) -> int:
     """The size, if a crop can have it."""
     if not 1 <= size <= MAX_SIZE:

@@ -46,7 +46,7 @@ class Job(NamedTuple):
 
     name: str
     file: File
-    eyes: np.ndarray
+    points: np.ndarray
     image_size: tuple[int, int] | None
     size: int
     padding: str
@@ -142,7 +142,7 @@ def _crop_missing(tree: Tree, store: _Folder | _Array, report: Path, size: int, 
         raise GlowkitError(f"{report.parent}: has an image twice; delete the folder")
     there, faults = set(store.names), {}
     jobs = [
-        Job(name, tree.files[i], tree.eyes[i], tree.image_size, size, padding, packed)
+        Job(name, tree.files[i], tree.points(i), tree.image_size, size, padding, packed)
         for i, name in enumerate(tree.names)
         if name not in there
     ]
@@ -323,10 +323,10 @@ def _make_all(jobs: list[Job]) -> list[Crop]:
 
 def _make(job: Job) -> Crop:
     try:
-        crop, image_size, notes = crop_file(job.file, job.eyes, job.size, job.padding, job.image_size)
+        crop, eyes, image_size, notes = crop_file(job.file, job.points, job.size, job.padding, job.image_size)
     except GlowkitError as error:
         return Crop(b"", str(error), [])
-    problems = quality(job.eyes, image_size, job.size) + notes
+    problems = quality(eyes, image_size, job.size) + notes
     if job.packed:
         return Crop(crop.numpy().tobytes(), None, problems)
     data, suffix = io.BytesIO(), Path(job.name).suffix.lower()

@@ -34,6 +34,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+PLAIN_TURNS = (3, 6, 8)  # without a mirror
 ORIENTATION = 0x0112  # the tag of EXIF
 
 _filters = threading.Lock()  # those of warnings are the whole process's
@@ -113,6 +114,14 @@ def orientation(image: Image.Image) -> int:
     except Exception:  # whatever is wrong with what is written about a picture, the picture itself may be right
         return 1
     return turn if turn in TURNS else 1
+
+
+def turned(points: np.ndarray, turn: int, shown_size: tuple[int, int]) -> np.ndarray:
+    """Points (n, 2), x and y in pixels as they are stored, where they are in the picture of that width and height as
+    `shown`. turn: EXIF's number, of a turn without a mirror."""
+    (x, y), (width, height) = points.T, shown_size
+    ways = {3: (width - 1 - x, height - 1 - y), 6: (width - 1 - y, x), 8: (y, height - 1 - x)}
+    return np.stack(ways[turn], 1)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

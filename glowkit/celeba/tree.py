@@ -17,7 +17,7 @@ import torch
 from tqdm.auto import tqdm
 
 from glowkit.celeba import pictures
-from glowkit.celeba.alignment import EYES, FARTHEST, NEAREST, crop, similarity
+from glowkit.celeba.alignment import EYES, FARTHEST, NEAREST, crop, is_upright, similarity
 from glowkit.celeba.files import ATTRIBUTE_FILE, IDENTITY_FILE, LANDMARK_FILES, PARTITION_FILE, File, open_packed
 from glowkit.celeba.lists import difference, match, table, write
 from glowkit.celeba.places import Found, find
@@ -129,7 +129,13 @@ class Tree:
 
     def crop(self, i: int, size: int, padding: str = "edge") -> torch.Tensor:
         """Image i, eye-aligned: uint8 (3, size, size). Errors name the file."""
-        return crop_file(self.files[i], self.eyes[i], size, padding, self.image_size)[0]
+        return crop_file(self.files[i], self.points(i), size, padding, self.image_size)[0]
+
+    def points(self, i: int) -> np.ndarray:
+        """What image i is cropped by: its five landmarks, or two eyes where these are at their fixed place."""
+        if self.landmarks is None or (self.landmarks[i, :2] != self.eyes[i]).any():
+            return self.eyes[i]
+        return self.landmarks[i]
 
     def cropped_landmarks(self, size: int) -> np.ndarray | None:
         """The landmarks in pixels of the crops, float (N, 5, 2), or None."""
@@ -246,12 +252,14 @@ def own_splits(tree: Tree) -> np.ndarray:
 
 
 def crop_file(
-    file: File, eyes: np.ndarray, size: int, padding: str = "edge", image_size: tuple[int, int] | None = None
-) -> tuple[torch.Tensor, tuple[int, int], list[tuple[str, str]]]:
-    """The crop of one image by its two eyes, uint8 (3, size, size), the image's width and height, and what was done to
-    it before (`pictures.shown`): eyes are those of the image as viewers show it.
+    file: File, points: np.ndarray, size: int, padding: str = "edge", image_size: tuple[int, int] | None = None
+) -> tuple[torch.Tensor, np.ndarray, tuple[int, int], list[tuple[str, str]]]:
+    """The crop of one image by two eyes or five landmarks: uint8 (3, size, size), the eyes (2, 2) that it was cropped
+    by, the image's width and height, and what was done to it before (`pictures.shown`).
 
-    Raises GlowkitError, which names the file, if it is faulty or not of the size that it should have.
+    Points are those of the image as viewers show it. Of one that its camera turned, five points may be of its pixels
+    as they are stored: that is so if they make an upright face there and none as they are. Raises GlowkitError, which
+    names the file, if it is faulty or not of the size that it should have.
     """
     with file.opened() as raw:
         image, notes = pictures.shown(raw)
@@ -259,7 +267,15 @@ def crop_file(
         if image_size not in (None, found):
             right = f"{image_size[0]} x {image_size[1]}"
             raise GlowkitError(f"{found[0]} x {found[1]} pixels among aligned images of {right}")
-        return crop(image, *eyes, size, padding), found, notes
+        turn = pictures.orientation(raw)
+        if turn in pictures.PLAIN_TURNS and len(points) == 5 and not is_upright(points, found):
+            stored = pictures.turned(points, turn, found)
+            if is_upright(stored, found):
+                points = stored
+                notes.append(("landmarks turned", "with the image: they are of its pixels as they are stored"))
+            else:
+                notes.append(("landmarks askew", "no upright face in the image as it is stored or as it is shown"))
+        return crop(image, *points[:2], size, padding), points[:2], found, notes
 
 
 def _kind(found: Found, kind: str | None) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from celeba_trees import LANDMARK_HEAD, NAMES, as_zip, edit_line, picture, write_landmarks, write_tree
+from PIL import Image
 
 import glowkit
 from glowkit import celeba
@@ -52,6 +53,48 @@ def test_crops_that_another_process_made_meanwhile_are_kept(tree, tmp_path, monk
     with pytest.raises(GlowkitError, match="crops: exists already; name a new folder"):
         crop_tree(tree, out, 32)
     assert len(celeba.read(out)) == 4 and not (tmp_path / "crops.part").exists()
+
+
+@pytest.mark.parametrize("number", [3, 6, 8])
+@pytest.mark.parametrize("stored", [True, False])
+def test_landmarks_of_pixels_as_they_are_stored_turn_with_the_picture(tree, tmp_path, number, stored):
+    """One photograph is turned in its file, and back by EXIF: the same crops and landmarks as of all upright ones,
+    whether its landmarks are those of the file's pixels or of the picture as it is shown."""
+    (tree / "img_celeba").mkdir()
+    names, corners = [f"{name[:-4]}.png" for name in NAMES], ((60, 70), (50, 80), (150, 90), (90, 130))
+    rows = [[x, y + 1, x + 50, y, x + 26, y + 30, x, y + 61, x + 48, y + 60] for x, y in corners]
+    for file in tree.glob("*.txt"):
+        file.write_text(file.read_text().replace(".jpg", ".png"))
+    photographs = [picture(260, 220, seed=i) for i in range(4)]
+
+    def cropped(out):
+        lines = [f"{n} " + " ".join(map(str, row)) for n, row in zip(names, rows, strict=True)]
+        (tree / "list_landmarks_celeba.txt").write_text("\n".join(["4", LANDMARK_HEAD, *lines]) + "\n")
+        found = crop_tree(tree, tmp_path / out, 64)
+        return found, celeba.read(tmp_path / out)
+
+    for name, photograph in zip(names, photographs, strict=True):
+        photograph.save(tree / "img_celeba" / name)
+    found, right = cropped("right")
+    assert set(found) == {"crops"}
+    back = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}[number]
+    exif = Image.Exif()
+    exif[0x0112] = number
+    photographs[2].transpose(back).save(tree / "img_celeba" / names[2], exif=exif)
+    if stored:
+        for k in range(0, 10, 2):
+            spot = Image.new("L", (260, 220))
+            spot.putpixel((rows[2][k], rows[2][k + 1]), 255)
+            rows[2][k : k + 2] = np.argwhere(np.asarray(spot.transpose(back)))[0][::-1]
+    found, again = cropped("again")
+    assert found == {"crops": 4, "turned": 1} | ({"landmarks turned": 1} if stored else {})
+    for i in range(4):
+        assert np.array_equal(again.files[i].image(), right.files[i].image())
+    assert (again.landmarks == right.landmarks).all()
+    rows[2][1] = -30  # outside, either way
+    found, _ = cropped("askew")
+    assert found["landmarks askew"] == 1
+    assert f"{names[2]},landmarks askew,no upright face" in (tmp_path / "askew" / cropping.REPORT).read_text()
 
 
 def test_writes_an_official_tree(tree, tmp_path):
