@@ -6,6 +6,7 @@ they say; only `code` between backticks, examples and paragraphs are marked up.
 
 from __future__ import annotations
 
+import os
 import re
 
 from sphinx.application import Sphinx
@@ -25,6 +26,7 @@ def plain(app: Sphinx, what: str, name: str, item: object, options: object, line
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
+    os.environ["MPLBACKEND"] = "agg"  # autodoc imports the library; no other name that a reader has set is to stop it
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", plain)
     return {"parallel_read_safe": True}
