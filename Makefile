@@ -4,7 +4,8 @@
 # make test   checks the style and runs the tests
 # make gpu    asks a CUDA card whether it is exact and how fast, then trains TRAIN, all within MINUTES; results in OUT
 # make campaign   kills commands, fills disks, damages files, and counts how often each interval covers the truth; hours, and
-#                 the tables of the page "What it survives" (N=200 for fewer damaged files, KILLS=100 for fewer kills)
+#                 the tables of the page "What it survives" (N=200 for fewer damaged files, KILLS=100 for fewer kills,
+#                 RESUME=--resume to go on where it was stopped)
 # make versions   tries the library with the oldest and the newest packages that pyproject.toml allows
 # make lock   writes requirements.lock anew, after a change of requirements.txt
 # All make a local .venv first (once, again when the pins change, and anew when it has lost its pip or its folder has
@@ -50,10 +51,10 @@ gpu: $(READY)
 	$(BIN)/glowkit card $(OUT) --minutes $(MINUTES) --train $(TRAIN)
 
 campaign: $(READY)
-	$(BIN)/python -m tests.campaigns.kills --n $(KILLS) --out $(FOUND)/kills.csv
-	$(BIN)/python -m tests.campaigns.kills --n $(KILLS) --interrupt --out $(FOUND)/interrupts.csv
+	$(BIN)/python -m tests.campaigns.kills $(RESUME) --n $(KILLS) --out $(FOUND)/kills.csv
+	$(BIN)/python -m tests.campaigns.kills $(RESUME) --n $(KILLS) --interrupt --out $(FOUND)/interrupts.csv
 	$(BIN)/python -m tests.campaigns.disks --out $(FOUND)
-	$(BIN)/python -m tests.campaigns.damage --n $(N) --out $(FOUND)/damage.csv
+	$(BIN)/python -m tests.campaigns.damage $(RESUME) --n $(N) --out $(FOUND)/damage.csv
 	$(BIN)/python -m tests.campaigns.coverage --out $(FOUND)/coverage.csv
 
 versions: $(READY)

@@ -82,6 +82,9 @@ def test_a_table_is_put_together_from_parts(tmp_path):
     results.keep(file, {"train": (5, 5, 0)}, header, seed=7)
     first, train, crop, total = [line.split(",") for line in file.read_text().splitlines()]
     assert first == [*header, "seed", "date"]
+    assert results.there(file, "train", 0, 5, seed=7) and not results.there(file, "train", 0, 6, seed=7)
+    assert not results.there(file, "train", 0, 5, seed=0) and not results.there(file, "edit", 0, 1, seed=0)
+    assert not results.there(None, "train", 0, 1, seed=7) and results.there(file, "crop", 1, 4, seed=0)
     assert (train[:5], crop[:5]) == (["train", "5", "5", "0", "7"], ["crop", "4", "4", "0", "0"])
     assert total == ["all", "9", "9", "0", "", ""] and train[5] == f"{datetime.date.today()}"
 

@@ -7,6 +7,7 @@ than 2 GB of memory, half a result, or a result that is not finite or does not h
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -29,7 +30,7 @@ from PIL import Image
 from . import child, stage
 from .kills import contents, memory
 from .mutations import IMAGE, JSON, NPY, SAFETENSORS, TEXT, ZIP, Mutation
-from .results import OTHER, keep, table
+from .results import OTHER, keep, table, there
 
 HEADER = ("kind", "tried", "right", "one line", OTHER)
 MEMORY = 2 * 2**30  # bytes beyond what a child begins with
@@ -62,6 +63,7 @@ def kinds(base: Path) -> dict[str, Kind]:
     resume = stage.train(base / "config.toml", base / "packed", "half")
     sample = child.command("sample", "model", "-o", "out.png", "--n", 4)
     cropped = {"check": _tree, "writes": r"^out(/|$)", "kept": r"^out\.part(/|$)"}
+    unpacked = cropped | {"check": _whole_tree}
     picture = {"check": _picture, "writes": r"^out\.png$", "kept": LOCK}
     run = {"check": _run, "writes": r"^half(/|$)", "kept": rf"^half/log\.jsonl$|{LOCK}"}
 
@@ -111,8 +113,8 @@ def kinds(base: Path) -> dict[str, Kind]:
         "lists as CSV": Kind(
             *few("csv", *(f"{name}.csv" for name in LISTS)), TEXT, stage.crop("csv", "out"), **cropped
         ),
-        "zip": Kind(*archive, ZIP, stage.crop("zipped", "out"), **cropped),
-        "zip, stored": Kind(*stored, ZIP, stage.crop("stored", "out", "--skip-faulty"), **cropped),
+        "zip": Kind(*archive, ZIP, stage.crop("zipped", "out"), **unpacked),
+        "zip, stored": Kind(*stored, ZIP, stage.crop("stored", "out", "--skip-faulty"), **unpacked),
         "zip, checked": Kind(*archive, ZIP, **check("zipped")),
         "packed": Kind(*few("small", array), NPY, stage.crop("small", "out"), **cropped),
         "packed names": Kind(*few("small", names), TEXT, stage.crop("small", "out"), **cropped),
@@ -163,7 +165,7 @@ def kinds(base: Path) -> dict[str, Kind]:
         out = f"begun-{form}"
         here, action = f"{out}.part", stage.crop(base / "few", out, *options, size=stage.LARGE)
         ends = {
-            "check": lambda out=out: _tree(out, stage.LARGE, 6),
+            "check": lambda out=out: _tree(out, stage.LARGE, stage.FEW),
             "writes": rf"^{out}(\.part)?(/|$)",
             "kept": rf"^{here}(/|$)",
         }
@@ -251,6 +253,14 @@ def _tree(out: str = "out", size: int = stage.SIZE, crops: int | None = None) ->
     if tree.image_size != (size, size) or tree.unused or tree.cut:
         return f"the crops are not as they should be: {tree.image_size}, {tree.unused}, {tree.cut}"
     return "" if crops in (None, len(tree)) else f"{len(tree)} crops, not {crops}"
+
+
+def _whole_tree() -> str:
+    """Every image is there, or the report says why not."""
+    with Path("out", child.cropping.REPORT).open(newline="", encoding="utf-8") as lines:
+        told = {name for name, problem, _ in list(csv.reader(lines))[1:] if problem == child.cropping.FAULTY}
+    lost = stage.FEW - len({*child.cropping.read("out").names, *told})
+    return f"{lost} images are lost without a word" if lost > 0 else _tree()
 
 
 def _run() -> str:
@@ -362,7 +372,13 @@ def _strays(before: dict[str, str], after: dict[str, str], allowed: str) -> str:
 
 
 def campaign(
-    n: int, seed: int, only: tuple[str, ...], number: int | None, kept: Path | None, out: Path | None
+    n: int,
+    seed: int,
+    only: tuple[str, ...],
+    number: int | None,
+    kept: Path | None,
+    out: Path | None,
+    resume: bool = False,
 ) -> tuple[dict[str, list[int]], list[str]]:
     """n damaged files of each kind: a table, kept in `out` row by row, and a line for each way of being wrong."""
     rows, wrong = {}, {}
@@ -371,6 +387,9 @@ def campaign(
         chosen = {name: kind for name, kind in kinds(base).items() if not only or name in only}
         with child.Bar(total=n * len(chosen), desc="damage", unit="file") as bar:
             for name, kind in chosen.items():
+                if resume and there(out, name, 0, n, seed):
+                    bar.update(n)
+                    continue
                 row = rows[name] = [0, 0, 0, 0]
                 for k in range(n) if number is None else (number,):
                     result, fault = case(name, kind, base, seed, k, kept)
@@ -393,9 +412,12 @@ def campaign(
 @click.option("--case", type=int, help="One case alone, as a fault names it.")
 @click.option("--keep", "kept", type=Path, help="Copy the damaged file of that case, and what is beside it, here.")
 @click.option("--out", type=Path, help="Put the table's rows into this CSV file.")
-def main(n: int, seed: int, kind: tuple[str, ...], case: int | None, kept: Path | None, out: Path | None) -> None:
+@click.option("--resume", is_flag=True, help="Leave out kinds of which that file has so many, of this seed.")
+def main(
+    n: int, seed: int, kind: tuple[str, ...], case: int | None, kept: Path | None, out: Path | None, resume: bool
+) -> None:
     """Damage files at random; the command that reads one must be right, or refuse it in one line."""
-    rows, wrong = campaign(n, seed, kind, case, kept, out)
+    rows, wrong = campaign(n, seed, kind, case, kept, out, resume)
     click.echo("\n".join([*wrong, table(rows, HEADER)]))
     sys.exit(bool(wrong))
 

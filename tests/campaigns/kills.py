@@ -25,7 +25,7 @@ from pathlib import Path
 import click
 
 from . import child, stage
-from .results import OTHER, keep, table
+from .results import OTHER, keep, table, there
 
 ALWAYS_MORE = 0.4  # chance that the run after a kill is killed, too
 MOST = 6  # kills in a row
@@ -218,7 +218,13 @@ HEADER = ("command", "tried", "kills", "right", OTHER)
 
 
 def campaign(
-    n: int, seed: int, only: tuple[str, ...], number: int | None, signal: signal.Signals, out: Path | None
+    n: int,
+    seed: int,
+    only: tuple[str, ...],
+    number: int | None,
+    signal: signal.Signals,
+    out: Path | None,
+    resume: bool = False,
 ) -> tuple[dict[str, list[int]], list[str]]:
     """n kills spread over all kinds of commands: a table, kept in `out` row by row, and what was wrong."""
     rows, wrong = {}, []
@@ -227,9 +233,12 @@ def campaign(
         chosen = {kind: made for kind, made in kinds(base, url).items() if not only or kind in only}
         with child.Bar(total=n, desc="kills", unit="kill") as bar:
             for i, (kind, made) in enumerate(chosen.items()):
+                share = n // len(chosen) + (i < n % len(chosen))
+                if resume and there(out, kind, 1, share, seed):
+                    bar.update(share)
+                    continue
                 killed, one = Campaign(kind, made, base, seed, signal), number
                 row = rows[kind] = [0, 0, 0, 0]  # cases, kills, right, anything else
-                share = n // len(chosen) + (i < n % len(chosen))
                 while row[1] < share:
                     kills, fault = killed.case(row[0] if one is None else one)
                     for k, more in enumerate((1, kills, not fault, bool(fault))):
@@ -255,9 +264,12 @@ def memory() -> str | None:
 @click.option("--case", type=int, help="One case alone, as a fault names it.")
 @click.option("--interrupt", is_flag=True, help="Ctrl-C in place of kills; each has to end in one line, too.")
 @click.option("--out", type=Path, help="Put the table's rows into this CSV file.")
-def main(n: int, seed: int, kind: tuple[str, ...], case: int | None, interrupt: bool, out: Path | None) -> None:
+@click.option("--resume", is_flag=True, help="Leave out kinds of which that file has so many, of this seed.")
+def main(
+    n: int, seed: int, kind: tuple[str, ...], case: int | None, interrupt: bool, out: Path | None, resume: bool
+) -> None:
     """Kill commands at random moments; what they leave when run again must be what an undisturbed run leaves."""
-    rows, wrong = campaign(n, seed, kind, case, signal.SIGINT if interrupt else signal.SIGKILL, out)
+    rows, wrong = campaign(n, seed, kind, case, signal.SIGINT if interrupt else signal.SIGKILL, out, resume)
     click.echo("\n".join([*wrong, table(rows, HEADER)]))
     sys.exit(bool(wrong))
 

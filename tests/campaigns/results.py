@@ -23,14 +23,24 @@ def table(rows: Mapping[str, Sequence[int]], header: Sequence[str]) -> str:
     )
 
 
+def there(file: Path | None, name: str, column: int, n: int, seed: int) -> bool:
+    """Whether a table has a row of this name and seed, with n at least in a column of numbers (from 0)."""
+    row = _read(file).get(name) if file else None
+    return row is not None and row[-2] == str(seed) and int(row[column]) >= n
+
+
+def _read(file: Path) -> dict[str, list[str]]:
+    if not file.exists():
+        return {}
+    with file.open(newline="", encoding="utf-8") as lines:
+        return {name: rest for name, *rest in list(csv.reader(lines))[1:] if name != ALL}
+
+
 def keep(
     file: Path, rows: Mapping[str, Sequence[object]], header: Sequence[str], seed: int, total: bool = True
 ) -> None:
     """Put rows into a table, in the place of those of the same name; with `total` its last one counts all."""
-    found: dict[str, list[str]] = {}
-    if file.exists():
-        with file.open(newline="", encoding="utf-8") as lines:
-            found = {name: rest for name, *rest in list(csv.reader(lines))[1:] if name != ALL}
+    found = _read(file)
     found |= {name: [*map(str, row), str(seed), f"{datetime.date.today()}"] for name, row in rows.items()}
     if total:
         counts = zip(*(map(int, row[:-2]) for row in found.values()), strict=True)

@@ -41,6 +41,7 @@ held_out = 8
 """
 
 
+FEW = 6  # images in the small trees
 REPLICATIONS = Path(__file__).parents[1] / "replications"
 FETCHED = b"3 images\n" * 40  # a file to fetch
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % len(FETCHED)
@@ -50,7 +51,7 @@ def make(folder: Path) -> Path:
     """All of it, in an empty folder."""
     rng = np.random.default_rng(0)
     _tree(folder / "tree", rng, 24)
-    _tree(folder / "few", rng, 6)
+    _tree(folder / "few", rng, FEW)
     _tree(folder / "csv", rng, 6, comma=True)
     _zip(folder / "few", folder / "zipped", zipfile.ZIP_DEFLATED)
     _zip(folder / "few", folder / "stored", zipfile.ZIP_STORED)
