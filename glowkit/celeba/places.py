@@ -126,7 +126,8 @@ def _deeper(root: Path, above: Found) -> Found:
             )
         if there:
             for official, file in above.lists.items():
-                _take_list(there[0], official, file)
+                for copy in (file, *above.copies.get(official, ())):
+                    _take_list(there[0], official, copy)
             return there[0]._replace(unread=above.unread | there[0].unread)
     return above
 

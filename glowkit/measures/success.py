@@ -196,7 +196,7 @@ def c33(stage: Stage) -> Found:
     return Found(
         *found[:1],
         f"mean share of the ceiling, the more local half of attributes {success[half & known].mean():.2f}, the other "
-        f"half {success[~half & known].mean():.2f}; pixel arithmetic {_rank_with(stage, PIXEL, 1 - sheet.support):.2f}",
+        f"half {success[~half & known].mean():.2f}; pixel arithmetic {_rank_with(stage, PIXEL, 1 - sheet.support)}",
         *found[1:],
         details={
             "attributes": stage.attributes,
@@ -215,11 +215,11 @@ def c34(stage: Stage) -> Found:
     sheet = _sheet(stage)
     found = _ranked(stage, sheet.spread[:, 0])
     removing = _ranked(stage, sheet.spread[:, 1], wanted=False)[0]
-    both = stats.spearmanr(sheet.spread[:, 0], sheet.support).statistic
+    both = _rank(sheet.spread[:, 0], sheet.support)
     return Found(
         *found[:1],
         f"removing against the spread of the class without the attribute {removing.estimate:.2f}; spread and support "
-        f"themselves {both:.2f}; pixel arithmetic {_rank_with(stage, PIXEL, sheet.spread[:, 0]):.2f}",
+        f"themselves {both}; pixel arithmetic {_rank_with(stage, PIXEL, sheet.spread[:, 0])}",
         *found[1:],
     )
 
@@ -280,7 +280,7 @@ def c40(stage: Stage, wanted: bool) -> Found:
     first, foretold, known = predicted(NOISE, 0)
     success = _success(stage, NOISE, 0, wanted)[known]
     alone = {
-        name: stats.spearmanr(heuristics.foretold(features[known][:, [k]], success, known), success).statistic
+        name: _rank(heuristics.foretold(features[known][:, [k]], success, known), success)
         for k, name in enumerate(("support", "spread", "count"))
     }
     rng = np.random.default_rng(0)
@@ -291,7 +291,7 @@ def c40(stage: Stage, wanted: bool) -> Found:
     return Found(
         first,
         f"with the three numbers of random other attributes {np.mean(chance):.2f} (s.d. {np.std(chance):.2f}); from "
-        "one number alone: " + ", ".join(f"{name} {value:.2f}" for name, value in alone.items()),
+        "one number alone: " + ", ".join(f"{name} {value}" for name, value in alone.items()),
         second=predicted(NOISE, 1)[0],
         centres=predicted(CENTRES, 0)[0],
         details={
@@ -511,10 +511,17 @@ def _ranked(stage: Stage, values: np.ndarray, wanted: bool = True) -> list[Estim
     return found
 
 
-def _rank_with(stage: Stage, space: str, values: np.ndarray) -> float:
+def _rank_with(stage: Stage, space: str, values: np.ndarray) -> str:
     success = _success(stage, space, 0, True)
     known = np.isfinite(success)
-    return float(stats.spearmanr(success[known], values[known]).statistic)
+    return _rank(success[known], values[known])
+
+
+def _rank(x: np.ndarray, y: np.ndarray) -> str:
+    """Spearman's rank correlation, in words."""
+    if len(x) < 2 or (x == x[0]).all() or (y == y[0]).all():
+        return "none (all are the same)"
+    return f"{stats.spearmanr(x, y).statistic:.2f}"
 
 
 def _halves(people: np.ndarray) -> np.ndarray:

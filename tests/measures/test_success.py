@@ -122,6 +122,12 @@ def test_leakage_follows_the_labels_or_does_not(plant, monkeypatch):
     assert success.b04(stage) is None
 
 
+def test_a_control_without_a_correlation_is_told():
+    x = np.array([0.1, 0.3, 0.2])
+    assert success._rank(x, -x) == "-1.00"
+    assert success._rank(x, np.zeros(3)) == success._rank(x[:1], x[:1]) == "none (all are the same)"
+
+
 @given(
     st.lists(st.floats(0, 1), min_size=6, max_size=6),
     st.lists(st.floats(-5, 5), min_size=6, max_size=6),
