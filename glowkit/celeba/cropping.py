@@ -102,7 +102,7 @@ def crop_tree(
                         "on, or do without these images with --skip-faulty"
                     )
                 if tree.cut:
-                    faults |= dict.fromkeys(tree.absent or ["all after the cut"], tree.cut)
+                    faults |= dict.fromkeys(tree.absent if tree.listed else ["all after the cut"], tree.cut)
                 for reason, names in tree.unused.items():
                     faults |= dict.fromkeys(names if names is not tree.absent else (), reason)
                 store.finish()

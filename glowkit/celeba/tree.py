@@ -102,6 +102,11 @@ class Tree:
         return len(self.names)
 
     @property
+    def listed(self) -> bool:
+        """Whether a list tells which images there should be."""
+        return bool(self.attributes) or not (self.landmarks is self.identities is self.splits is None)
+
+    @property
     def absent(self) -> list[str]:
         """The names of images that are listed and not there."""
         return next((names for reason, names in self.unused.items() if reason.endswith(ABSENT)), [])
