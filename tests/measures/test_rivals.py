@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from glowkit import classifiers
+from glowkit import classifiers, files
 from glowkit.measures import rivals
 
 
@@ -17,6 +17,7 @@ def test_blocks_are_encoded_once_and_with_the_noise_of_their_pictures(stage, tmp
     first = rivals.encoded(own, "valid", 60)
     assert len(list(tmp_path.glob("valid-*.npy"))) == 1 and len(rivals.encoded(own, "train", 130).z) == 130
     np.save(tmp_path / "valid-000000.npy", np.zeros((60, stage.flow.dim), np.float32))
+    files.seal(tmp_path / "valid-000000.npy")
     assert not rivals.encoded(own, "valid", 60).z.any()  # read, not made again
     v = rivals._pixels(own, first.indices).view(-1, 3, 16, 16)
     assert torch.allclose(stage.flow(v)[0], first.z, atol=1e-5)
