@@ -278,6 +278,8 @@ def _nature(path: Path, error: Exception) -> str:
         return "a web page in place of a zip, over a server's quota perhaps; get it again"
     if _official(path.name) or path.name.lower().endswith(IMAGE_SUFFIXES):
         return "a file of a tree, not a zip; give its folder"
+    if isinstance(error, NotImplementedError):
+        return f"a zip of a kind that is not read ({error}); unpack it and give the folder"
     return f"not a zip, or cut short ({error}); get it again"
 
 

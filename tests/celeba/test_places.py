@@ -267,6 +267,14 @@ def test_archives_of_other_kinds_are_named(tree, head, words):
     refused(tree, f"{path}: {words}")
 
 
+def test_a_zip_of_a_newer_kind_is_not_called_damaged(tree):
+    path = pack(tree, tree.with_suffix(".zip"))
+    zipped = bytearray(path.read_bytes())
+    zipped[zipped.index(b"PK\1\2") + 6] = 99  # the version of zip that is needed, of the first file
+    path.write_bytes(zipped)
+    refused(path, f"{path}: a zip of a kind that is not read (zip file version 9.9); unpack it and give the folder")
+
+
 def test_a_broken_zip_that_is_not_needed_is_mentioned(tree):
     assert any(
         line.startswith(f"not used: {tree}/img_align_celeba.zip: a web page") for line in check(broken_zip(tree))
