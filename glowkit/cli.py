@@ -9,7 +9,10 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -39,6 +42,33 @@ class ExpandedPath(click.ParamType):
 PATH = ExpandedPath()
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Within, Ctrl-C is KeyboardInterrupt, whatever others make of it: PyTorch, interrupted while it reads a tensor, raises
+    a ValueError. What glowkit itself makes of it, a line on how to go on, stays."""
+    pressed = []
+
+    def press(*_: object) -> None:
+        pressed.append(True)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # whoever called us hears Ctrl-C, or has shut it out
+        yield
+        return
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield
+    except GlowkitError:
+        raise
+    except Exception:
+        if pressed:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class OneLineErrors(click.Group):
     """A group of commands whose predictable failures are told in one line."""
 
@@ -46,11 +76,12 @@ class OneLineErrors(click.Group):
     group_class = type  # groups within it are of its kind
 
     def main(self, *args, **kwargs) -> None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # a name may have letters that a terminal has not
-        os.environ["MPLBACKEND"] = "agg"  # commands write figures and show none, whatever the reader has chosen
         try:
-            sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}))
+            with _interruptible():
+                if isinstance(sys.stdout, io.TextIOWrapper):
+                    sys.stdout.reconfigure(errors="backslashreplace")  # a name may have letters that a terminal has not
+                os.environ["MPLBACKEND"] = "agg"  # commands write figures and show none, whatever the reader has chosen
+                sys.exit(super().main(*args, **{**kwargs, "standalone_mode": False}))
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             sys.exit(error.exit_code)

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -442,6 +443,21 @@ def test_an_error_of_a_library_that_is_but_a_text_names_the_file_too(tmp_path):
         raise OSError("encoder error -2")
     assert (caught.value.filename, caught.value.strerror) == (str(path), "encoder error -2")
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_is_one_line_whatever_a_library_makes_of_it(monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError("could not determine the shape of object type") from None
+
+    monkeypatch.setattr(click.Group, "main", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as ended:
+        app(["claims"])
+    assert ended.value.code == 130 and capsys.readouterr().err == "glowkit: stopped\n"
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ctrl_c_before_a_command_runs_is_one_line_too(monkeypatch, capsys):

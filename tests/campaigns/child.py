@@ -126,7 +126,18 @@ class Outcome:
 
 def command(*arguments: object) -> Action:
     """`glowkit ARGUMENTS` as an action."""
-    return lambda: cli.app(list(map(str, arguments)), prog_name="glowkit")
+
+    def action() -> None:
+        try:
+            cli.app(list(map(str, arguments)), prog_name="glowkit")
+        except KeyboardInterrupt as error:
+            if any(frame.filename == cli.__file__ for frame in traceback.extract_tb(error.__traceback__)):
+                raise
+            # It came before the command line could hear it, as in a process of its own while Python starts.
+            print("glowkit: stopped", file=sys.stderr)
+            sys.exit(130)
+
+    return action
 
 
 def library(call: Action) -> Action:
