@@ -44,7 +44,7 @@ PATH = ExpandedPath()
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Within, Ctrl-C is KeyboardInterrupt, whatever others make of it: PyTorch, interrupted while it reads a tensor, raises
+    """Within, Ctrl-C is KeyboardInterrupt whatever others make of it: PyTorch, stopped while it reads a tensor, raises
     a ValueError. What glowkit itself makes of it, a line on how to go on, stays."""
     pressed = []
 
