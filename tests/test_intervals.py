@@ -46,7 +46,7 @@ def test_an_estimate_shows_the_decimals_it_has(estimate, ci, text):
 def test_bootstrap_matches_scipy_and_repeats():
     values = np.random.default_rng(1).exponential(size=300)
     ours = intervals.bootstrap(np.median, values, resamples=2000)
-    theirs = stats.bootstrap((values,), np.median, method="percentile", rng=2).confidence_interval
+    theirs = stats.bootstrap((values,), np.median, method="percentile", random_state=2).confidence_interval
     assert ours.ci == pytest.approx((theirs.low, theirs.high), abs=0.02)
     assert ours == intervals.bootstrap(np.median, values, resamples=2000)
 
