@@ -43,7 +43,7 @@ from sphinx.config import Config
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
-from glowkit.book import cards
+from glowkit.book import INLINE, cards
 from glowkit.book.claims import entry_of
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,6 @@ ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPEN
 # What a reader has set for Python, IPython, Jupyter and matplotlib: it would change a chapter's outputs, or take its
 # figures away, and the key does not see it.
 READERS_OWN = re.compile("IPYTHON|JUPYTER|MPLBACKEND|MATPLOTLIBRC|PYTHON(STARTUP|WARNINGS|OPTIMIZE|INSPECT)")
-INLINE = "module://matplotlib_inline.backend_inline"  # the backend that puts figures into outputs
 
 
 class ChapterError(Exception):

@@ -116,6 +116,15 @@ def seal(path: Path) -> None:
         file.write(checksum)
 
 
+@contextmanager
+def sealing(path: Path) -> Iterator[Path]:
+    """`replacing` for a file of the cache: its folder is made, and what was written is sealed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as unfinished:
+        yield unfinished
+        seal(unfinished)
+
+
 def sealed(path: Path) -> bool:
     """Whether the file is there and as it was when it was sealed."""
     try:

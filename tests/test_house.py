@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "glowkit"
 # From the bottom up: a module may import from its own line and from those before it.
 FLOORS = (
-    {"errors", "randomness", "escaping", "precision", "devices"},
+    {"errors", "randomness", "escaping", "precision", "devices", "workers"},
     {"files", "bundled", "fields", "intervals", "jacobian", "gaussian_maps"},
     {"layers", "kernels", "image_flow", "flow", "ablations", "faces", "celeba"},
     {"memory", "distributed", "moments", "dataset", "linear", "checkpoint", "certificate"},

@@ -16,7 +16,7 @@ import torch
 from glowkit import checkpoint
 from glowkit.dataset import PHOTOGRAPHS, SAMPLES, Dataset, cache_folder, kind_of, open_dataset
 from glowkit.errors import GlowkitError
-from glowkit.files import replacing, seal, sealed
+from glowkit.files import sealed, sealing
 from glowkit.heuristics import partial_differences
 from glowkit.image_flow import ImageFlow
 from glowkit.judge import open_judge
@@ -58,10 +58,8 @@ def sampled(name: str | Path, n: int = COUNT, temperature: float = TEMPERATURE, 
     path = cache_folder() / "samples" / f"{folder.name}-{key}.npy"
     if not sealed(path):
         pixels = _drawn(checkpoint.load(name), expected_latents(study, n), temperature, seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as unfinished:
+        with sealing(path) as unfinished:
             np.save(unfinished, pixels.numpy())
-            seal(unfinished)
     pixels = torch.from_numpy(np.load(path))
     labels = judge(pixels).numpy() > 0.5
     if missing := [attribute for attribute in study.attributes if attribute not in judge.attributes]:

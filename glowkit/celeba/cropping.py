@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
+from glowkit import workers
 from glowkit.celeba.alignment import EYES, PADDINGS, check_size
 from glowkit.celeba.files import PACKED, File
 from glowkit.celeba.tree import Tree, crop_file, read, write_annotations
@@ -312,9 +312,8 @@ def _uninterrupted() -> Iterator[None]:
 
 def _start() -> None:
     """A process of the pool: one thread, deaf to Ctrl-C, which its parent answers, and gone when its parent is."""
-    torch.set_num_threads(1)
+    workers.begin()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
 
 
 def _make_all(jobs: list[Job]) -> list[Crop]:

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from glowkit import checkpoint
 from glowkit.dataset import PROCEDURAL, Dataset, cache_folder, kind_of, open_dataset
 from glowkit.errors import GlowkitError
-from glowkit.files import replacing, seal, sealed
+from glowkit.files import sealed, sealing
 from glowkit.image_flow import BIN_CENTRES, ImageFlow
 from glowkit.judge import Judge, open_judge
 from glowkit.linear import LinearConfig, LinearFlow
@@ -181,10 +181,8 @@ def kept(path: Path, make: Callable[[], Tensor]) -> Tensor:
     """What `make` returns, mapped from the file at `path`: made and written first if there is none that is whole."""
     if not sealed(path):
         made = make().numpy()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as unfinished:
+        with sealing(path) as unfinished:
             np.save(unfinished, made)
-            seal(unfinished)
     return torch.from_numpy(np.load(path, mmap_mode="c"))
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from glowkit import affine, edits
-from glowkit.files import replacing, seal, sealed
+from glowkit.files import sealed, sealing
 from glowkit.measures.stage import PIXEL, Stage
 from glowkit.study import CENTRES, NOISE
 
@@ -142,10 +142,8 @@ def kept_edits(path: Path, attribute: str, wanted: bool, space: str, make: Calla
         arrays = np.load(path, allow_pickle=False)
         return Edits(attribute, wanted, space, **{key: arrays[key] for key in FIELDS})
     made = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as unfinished:
+    with sealing(path) as unfinished:
         np.savez_compressed(unfinished, **{key: getattr(made, key) for key in FIELDS})
-        seal(unfinished)
     return made
 
 

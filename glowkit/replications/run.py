@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from glowkit import bundled, checkpoint, classifiers, intervals, linear, study, training
+from glowkit import bundled, checkpoint, classifiers, intervals, linear, study, training, workers
 from glowkit.dataset import open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import alone_in, expanded
@@ -198,9 +197,8 @@ def _workers(jobs: int) -> Iterator[Pool]:
 
 def _quiet() -> None:
     """In a worker: one thread, no progress bars, which would write over each other, and an end when its parent ends."""
-    torch.set_num_threads(1)
+    workers.begin()
     sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  as long as the process lives
-    threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
 
 
 def _commit() -> str:
