@@ -27,6 +27,7 @@ CONFIG = flow.CONFIG | {
     "mixing": fields.OneOf(MIXINGS),
     "nets": fields.OneOf(NETS),
     "twist": fields.Real(0, 100),
+    "scatter": fields.Real(0, 10),
 }
 
 
@@ -36,13 +37,15 @@ class AblationConfig(GlowConfig):
 
     pixels: "shuffled" by one permutation of the places of a picture. mixing: "fixed" permutations of the channels in
     the place of invertible convolutions. nets: "dense" coupling nets, with `width` hidden units. twist: the strength of
-    the `gaussian_maps.twist` that latents go through.
+    the `gaussian_maps.twist` that latents go through. scatter: the standard deviation of the weights that the last
+    layer of every coupling net starts with.
     """
 
     pixels: str = "in place"
     mixing: str = "learned"
     nets: str = "convolutional"
     twist: float = 0.0
+    scatter: float = 0.0
 
     kinds: ClassVar[Mapping[str, fields.Kind]] = CONFIG
 
@@ -71,6 +74,10 @@ class Ablation(Glow):
                     half, channels = step.coupling.half, len(step.norm.bias)
                     out = half * (2 if step.coupling.affine else 1)
                     step.coupling.net = DenseNet(channels - half, config.width, out, size, config.activation)
+                if config.scatter:
+                    net = step.coupling.net
+                    last = net.linear3 if config.nets == "dense" else net.conv3
+                    nn.init.normal_(last.weight, std=config.scatter)
             # Dense nets have no kernels to fold.
             level.folded = config.nets == "convolutional"
         # Of the places, the same in all channels; drawn anew from its seed rather than kept in a file.

@@ -12,7 +12,7 @@ from glowkit.flow import Glow, GlowConfig
 from glowkit.trainer import Settings, Trainer
 
 SHAPE = {"image_size": 8, "levels": 2, "steps": 2, "width": 8, "coupling": "affine"}
-EXCHANGES = [{}, {"pixels": "shuffled"}, {"mixing": "fixed"}, {"nets": "dense"}, {"twist": 3.0}]
+EXCHANGES = [{}, {"pixels": "shuffled"}, {"mixing": "fixed"}, {"nets": "dense"}, {"twist": 3.0}, {"scatter": 0.1}]
 each = pytest.mark.parametrize("exchange", EXCHANGES, ids=str)
 
 
@@ -90,6 +90,18 @@ def test_dense_nets_see_the_whole_picture():
     x = torch.randn(1, 6, 4, 4, dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian(net, x).flatten(4).abs().sum(-1)
     assert (jacobian > 0).all()
+
+
+@pytest.mark.parametrize("nets", ["convolutional", "dense"])
+@pytest.mark.parametrize("scatter", [0.0, 0.1])
+def test_a_glow_starts_linear_unless_it_is_scattered(nets, scatter):
+    torch.manual_seed(0)
+    flow = Ablation(AblationConfig(**SHAPE, nets=nets, scatter=scatter)).double()
+    flow.initialise(torch.rand(16, 3, 8, 8, dtype=torch.float64))
+    a, b, c = torch.rand(3, 1, 3, 8, 8, dtype=torch.float64) - 0.5
+    with torch.no_grad():
+        sum_of_maps, map_of_sum = flow(a)[0] + flow(b)[0] - flow(c)[0], flow(a + b - c)[0]
+    assert torch.allclose(sum_of_maps, map_of_sum, atol=1e-6) is (scatter == 0.0)
 
 
 @settings(deadline=None, max_examples=5)

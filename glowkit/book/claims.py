@@ -261,11 +261,19 @@ def _found(id: str, model: str) -> Found | None:
 
 def decided(entry: Entry) -> str:
     """The verdict that follows from an entry's numbers: UNDECIDED where the second judge gives another."""
-    row = rows()[entry.id]
-    verdict = row.verdict(entry.ci)
-    if SECOND in entry.readings and row.verdict(entry.readings[SECOND][1:3]) != verdict:
-        return UNDECIDED
-    return verdict
+    second = entry.readings.get(SECOND)
+    return _verdict(entry.id, entry.ci, second and second[1:3])
+
+
+def verdict_on(id: str, found: Found) -> str:
+    """The verdict on a row that what was measured of some model would have; it is not kept."""
+    return _verdict(id, found.estimate.ci, found.second and found.second.ci)
+
+
+def _verdict(id: str, ci: tuple[float, float], second: tuple[float, float] | None) -> str:
+    row = rows()[id]
+    verdict = row.verdict(ci)
+    return UNDECIDED if second and row.verdict(second) != verdict else verdict
 
 
 def forget(chapter: str, model: str) -> None:

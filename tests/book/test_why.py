@@ -1,0 +1,218 @@
+"""Chapter 10 as it runs: every number that it shows, computed anew from the files of its models."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from scipy import stats
+
+from glowkit.replications.plan import read_plan
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "data" / "replications"
+KINDS = {
+    "affine-capped": "Glow", "unmixed": "fixed permutations", "dense": "dense nets", "shuffled": "shuffled pixels",
+    "linear": "linear flow",
+}  # fmt: skip
+AGAIN = {"affine-capped": "Glow, as", "trained-on": "trained on for", "twisted": "twisted, then"}
+FILES = [json.loads(file.read_bytes()) for file in sorted(FOLDER.glob("*.json"))]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """What the chapter shows, cell by cell, and the verdict that it records."""
+    folder = tmp_path_factory.mktemp("why")
+    command = [sys.executable, "-m", "papermill", "notebooks/10_why.ipynb", str(folder / "out.ipynb")]
+    environment = os.environ | {"GLOWKIT_CLAIMS": str(folder / "claims"), "TQDM_DISABLE": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, "--no-progress-bar", "-k", "python3"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    texts = [
+        output.data["text/markdown"].replace("\u00a0", " ")
+        for cell in nbformat.read(folder / "out.ipynb", as_version=4).cells
+        for output in cell.get("outputs", [])
+        if "text/markdown" in output.get("data", {})
+    ]
+    (verdict,) = [json.loads(file.read_bytes()) for file in (folder / "claims").glob("10_why.*.json")]
+    return texts, verdict
+
+
+def number(run, measure):
+    """Of one file: estimate, low, high; None where the model cannot decide the row."""
+    if measure in ("bits_per_dim", "auc"):
+        return run[measure][:3]
+    row = run["rows"][measure]
+    return row and row["estimate"][:3]
+
+
+def of(cell, measure):
+    return np.array([number(run, measure)[0] for run in FILES if run["cell"] == cell])
+
+
+def student(values):
+    """Mean and 95% interval by scipy."""
+    found = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    return [np.mean(values), found.low, found.high]
+
+
+def less(a, b):
+    """Difference of means and its interval, of two samples of one variance."""
+    found = stats.ttest_ind(a, b).confidence_interval(0.95)
+    return [np.mean(a) - np.mean(b), found.low, found.high]
+
+
+def numbers(text):
+    """All numbers of a text in order."""
+    return [float(found.replace(",", "")) for found in re.findall(r"[−-]?\d[\d,]*\.?\d*(?:e-?\d+)?", text)]
+
+
+def table(texts, marks):
+    """The first table with these words in its header: its rows, by what stands in their first cell."""
+    (found, *_) = [text for text in texts if all(mark in text.splitlines()[0] for mark in marks)]
+    lines = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in found.splitlines()[2:]]
+    return {line[0]: line[1:] for line in lines}
+
+
+def holds(cell, wanted):
+    """A cell of a table that shows an estimate and its interval, to the digits that it shows."""
+    shown = numbers(cell)[:3]
+    places = [len(part.partition(".")[2]) for part in re.findall(r"\d+\.?\d*", cell)[:3]]
+    return all(abs(a - b) <= 0.51 * 10.0**-p for a, b, p in zip(shown, wanted, places, strict=True))
+
+
+def test_every_run_of_these_kinds_is_there_with_its_pictures():
+    plan = read_plan(ROOT / "configs" / "replications.toml")
+    wanted = {run.name for run in plan.runs if run.cell in {*KINDS, *AGAIN}}
+    there = {file.stem for file in FOLDER.glob("*.json")}
+    assert wanted <= there <= {run.name for run in plan.runs}
+    assert {file.stem for file in FOLDER.glob("*.webp")} == there
+    for run in FILES:
+        assert set(run["rows"]) == set(plan.rows)
+
+
+def test_how_many_models_and_how_long_they_took(ran):
+    mine = [run for run in FILES if run["cell"] in {*KINDS, *AGAIN}]
+    hours = sum(sum(run["seconds"].values()) for run in mine) / 3600
+    (told,) = [text for text in ran[0] if "hours of one processor core" in text]
+    assert numbers(told)[:2] == [len(mine), len({*KINDS, *AGAIN})]
+    assert numbers(told)[2] == pytest.approx(hours, abs=0.051) and numbers(told)[3] == mine[0]["auc"][3]
+
+
+MEASURES = ["bits_per_dim", "auc", "C08", "C16", "C20", "B02", "B12"]
+
+
+@pytest.mark.parametrize("cell", KINDS)
+def test_the_table_of_what_came_out(ran, cell):
+    row = table(ran[0], ["bits/dim", "error to the truth"])[KINDS[cell]]
+    runs = [run for run in FILES if run["cell"] == cell]
+    assert row[0] == str(len(runs))
+    for measure, shown in zip(MEASURES, row[1:], strict=True):
+        found = [number(run, measure) for run in runs]
+        if None in found:
+            assert shown == "not to be had"
+        else:
+            assert holds(shown, student([each[0] for each in found]) if len(runs) > 1 else found[0]), measure
+
+
+@pytest.mark.parametrize("cell", AGAIN)
+def test_the_table_of_what_returns(ran, cell):
+    rows = table(ran[0], ["bits/dim", "share on the mean's side"])
+    (row,) = [row for name, row in rows.items() if name.startswith(AGAIN[cell])]
+    for measure, shown in zip(["bits_per_dim", "auc", "C07", "C09"], row[1:], strict=True):
+        assert holds(shown, student(of(cell, measure))), measure
+
+
+@pytest.mark.parametrize("cell", [cell for cell in KINDS if cell != "affine-capped"])
+def test_the_table_of_differences(ran, cell):
+    row = table(ran[0], ["less Glow"])[KINDS[cell]]
+    for measure, shown in zip(["C20", "B02", "B12"], row, strict=True):
+        assert holds(shown, less(of(cell, measure), of("affine-capped", measure))), measure
+
+
+def test_the_table_of_seeds(ran):
+    rows = table(ran[0], ["s.d. between seeds of a kind"])
+    for measure, row in zip(MEASURES, rows.values(), strict=True):
+        values = {cell: of(cell, measure) for cell in KINDS}
+        everything = np.concatenate(list(values.values()))
+        within = sum(np.square(each - each.mean()).sum() for each in values.values()) / (len(everything) - len(values))
+        between = sum(len(e) * (e.mean() - everything.mean()) ** 2 for e in values.values()) / (len(values) - 1)
+        typical = (len(everything) - sum(len(e) ** 2 for e in values.values()) / len(everything)) / (len(values) - 1)
+        own = [number(run, measure) for run in FILES if run["cell"] in KINDS]
+        assert numbers(row[0])[0] == pytest.approx(np.sqrt(within), rel=0.1)
+        assert float(row[1]) == pytest.approx(np.sqrt(max(0, between - within) / typical), abs=6e-4)
+        assert float(row[2]) == pytest.approx(np.mean([(high - low) / 2 for _, low, high in own]), abs=6e-5)
+
+
+def test_the_table_of_verdicts(ran):
+    """By the rules of the file itself."""
+    rules = tomllib.loads((ROOT / "glowkit" / "book" / "claims.toml").read_text(encoding="utf-8"))["rows"]
+    rows = table(ran[0], ["verdict of most runs"])
+    glow = [run for run in FILES if run["cell"] == "affine-capped"]
+    for id in glow[0]["rows"]:
+        found = [run["rows"][id] for run in glow]
+        if None in found:
+            continue
+        (shown,) = [row for name, row in rows.items() if name.startswith(f"[{id}]")]
+        reached = []
+        for row in found:
+            places = {
+                int(np.searchsorted(rules[id]["rule"][1::2], end))
+                for reading in ("estimate", "second")
+                for end in (row.get(reading) or row["estimate"])[1:3]
+            }
+            reached.append(rules[id]["rule"][2 * places.pop()] if len(places) == 1 else "undecided")
+        common = max(set(reached), key=reached.count)
+        assert shown[0] == common or reached.count(shown[0]) == reached.count(common)
+        assert numbers(shown[2])[0] == pytest.approx(1 - reached.count(shown[0]) / len(glow), abs=0.006)
+
+
+def test_the_verdict_is_that_of_its_rule(ran):
+    (entry,) = [each for each in ran[1] if each["id"] == "B09"]
+    wanted = less(of("affine-capped", "auc"), of("shuffled", "auc"))
+    assert [entry["estimate"], *entry["ci"]] == pytest.approx(wanted, rel=1e-6)
+    limits = np.array([0.02, 0.1])
+    assert np.searchsorted(limits, entry["ci"][0]) == np.searchsorted(limits, entry["ci"][1]) == 1
+    assert entry["verdict"] == "reproduced with a correction" and entry["n"] == 8
+
+
+def test_the_numbers_of_the_text(ran):
+    glow, shuffled, linear = (of(cell, "auc") for cell in ("affine-capped", "shuffled", "linear"))
+    (told,) = [text for text in ran[0] if text.startswith("Shuffling costs")]
+    bits = [of(cell, "bits_per_dim").mean() for cell in ("shuffled", "affine-capped", "linear")]
+    below, low, high = student(shuffled - linear)
+    wanted = [
+        glow.mean() - shuffled.mean(), glow.mean(), 100 * (shuffled.mean() - 0.5) / (glow.mean() - 0.5), *bits,
+        -below, -high, -low, len(shuffled),
+    ]  # fmt: skip
+    tolerance = [6e-4, 6e-4, 0.6, 6e-3, 6e-3, 6e-3, 6e-4, 6e-4, 6e-4, 0]
+    shown = np.abs(numbers(told.replace("[-", "[").replace("-0", "0")))
+    assert np.all(np.abs(shown - np.abs(wanted)) <= tolerance)
+    (told,) = [text for text in ran[0] if text.startswith("Twisted models learn")]
+    pairs = student(of("twisted", "bits_per_dim") - of("trained-on", "bits_per_dim"))
+    assert numbers(told)[:3] == pytest.approx(pairs, abs=6e-5)
+    assert holds(told.partition("coin: ")[2], student(of("twisted", "auc")))
+
+
+def test_what_the_text_says_in_words():
+    """Each sentence that no number stands beside."""
+    auc, bits, place = ({cell: of(cell, m) for cell in KINDS} for m in ("auc", "bits_per_dim", "C20"))
+    order = ["affine-capped", "unmixed", "dense", "shuffled", "linear"]
+    for better, worse in zip(order, order[1:], strict=False):  # where edits land, and no two kinds overlap
+        assert place[better].max() < place[worse].min()
+    for cell in ("affine-capped", "unmixed", "dense"):  # the linear flow's likelihood is worse than theirs
+        assert bits[cell].max() < bits["linear"].min() < bits["shuffled"].min()
+    assert auc["shuffled"].max() < auc["linear"].min() < auc["affine-capped"].min()
+    assert auc["affine-capped"].mean() - auc["linear"].mean() < 0.02  # "almost as well"
+    assert of("twisted", "auc").max() < 0.55 and of("trained-on", "auc").min() > 0.9
+    assert of("twisted", "C07").max() < 1.1
+    for measure in ("B02", "B12"):  # "the parts matter in the same order"
+        means = [of(cell, measure).mean() for cell in order]
+        assert means == sorted(means), measure
