@@ -86,8 +86,9 @@ def one(plan: Plan, run: Run, runs: Path, file: Path) -> Result:
     before = read(file) if file.exists() else None
     seconds = dict(before.seconds) if before else {}
     if not _studied(folder):
+        before_it_was_stopped = _logged(folder)
         _train(plan, run, folder)
-        seconds["training"] = clock.lap()
+        seconds["training"] = round(before_it_was_stopped + clock.lap(), 1)
         study.write_study(folder, run.data, n=plan.study, device="cpu")
         seconds["study"] = clock.lap()
     seconds.setdefault("training", _logged(folder))

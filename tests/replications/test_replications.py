@@ -1,5 +1,6 @@
 """Plans are read or refused in one line; runs are made once, from wherever they stopped, the same each time."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,8 +78,11 @@ def test_a_stopped_run_goes_on(tiny, made, tmp_path):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(GlowkitError, match="stopped at step 10"):
         patch.setattr(training.Run, "save", save_and_stop)
         training.train(config, out=runs / wanted.name, resume=True, device="cpu", n=wanted.images)
+    log = [json.loads(line) for line in (runs / wanted.name / training.LOG).read_text().splitlines()]
     run.one(tiny, wanted, runs, tmp_path / "tiny-seed1.json")
-    assert results.read(tmp_path / "tiny-seed1.json").numbers == results.read(made[0] / "tiny-seed1.json").numbers
+    found = results.read(tmp_path / "tiny-seed1.json")
+    assert found.numbers == results.read(made[0] / "tiny-seed1.json").numbers
+    assert found.seconds["training"] > sum(line["seconds"] for line in log) > 0
 
 
 def test_every_result_says_what_it_is_of(made):
