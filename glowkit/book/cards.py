@@ -191,7 +191,7 @@ def _chip(entry: Entry, wide: str = "") -> str:
 
 
 def _model(entry: Entry) -> str:
-    """What a reader is told of the model; those of B08 and B09 are several, with a plus between. None of an open row: ""."""
+    """What a reader is told of the model; B08 and B09 have several, with a plus between. None of an open row: ""."""
     return "no model needed" if entry.model == claims.NO_MODEL else entry.model
 
 

@@ -18,8 +18,8 @@ from glowkit.replications.plan import read_plan
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "data" / "replications"
 KINDS = {
-    "affine-capped": "Glow", "unmixed": "fixed permutations", "dense": "dense nets", "shuffled": "shuffled pixels",
-    "linear": "linear flow",
+    "affine-capped": "Glow", "shuffled": "shuffled pixels", "linear": "linear flow", "untrained": "untrained",
+    "untrained-scattered": "untrained, bent",
 }  # fmt: skip
 AGAIN = {"affine-capped": "Glow, as", "trained-on": "trained on for", "twisted": "twisted, then"}
 FILES = [json.loads(file.read_bytes()) for file in sorted(FOLDER.glob("*.json"))]
@@ -130,22 +130,15 @@ def test_the_table_of_what_returns(ran, cell):
         assert holds(shown, student(of(cell, measure))), measure
 
 
-@pytest.mark.parametrize("cell", [cell for cell in KINDS if cell != "affine-capped"])
-def test_the_table_of_differences(ran, cell):
-    row = table(ran[0], ["less Glow"])[KINDS[cell]]
-    for measure, shown in zip(["C20", "B02", "B12"], row, strict=True):
-        assert holds(shown, less(of(cell, measure), of("affine-capped", measure))), measure
-
-
 def test_the_table_of_seeds(ran):
-    rows = table(ran[0], ["s.d. between seeds of a kind"])
+    rows = table(ran[0], ["s&#46;d&#46; between seeds"])
     for measure, row in zip(MEASURES, rows.values(), strict=True):
-        values = {cell: of(cell, measure) for cell in KINDS}
+        values = {cell: of(cell, measure) for cell in ("affine-capped", "shuffled")}
         everything = np.concatenate(list(values.values()))
         within = sum(np.square(each - each.mean()).sum() for each in values.values()) / (len(everything) - len(values))
         between = sum(len(e) * (e.mean() - everything.mean()) ** 2 for e in values.values()) / (len(values) - 1)
         typical = (len(everything) - sum(len(e) ** 2 for e in values.values()) / len(everything)) / (len(values) - 1)
-        own = [number(run, measure) for run in FILES if run["cell"] in KINDS]
+        own = [number(run, measure) for run in FILES if run["cell"] in values]
         assert numbers(row[0])[0] == pytest.approx(np.sqrt(within), rel=0.1)
         assert float(row[1]) == pytest.approx(np.sqrt(max(0, between - within) / typical), abs=6e-4)
         assert float(row[2]) == pytest.approx(np.mean([(high - low) / 2 for _, low, high in own]), abs=6e-5)
@@ -187,14 +180,20 @@ def test_the_numbers_of_the_text(ran):
     glow, shuffled, linear = (of(cell, "auc") for cell in ("affine-capped", "shuffled", "linear"))
     (told,) = [text for text in ran[0] if text.startswith("Shuffling costs")]
     bits = [of(cell, "bits_per_dim").mean() for cell in ("shuffled", "affine-capped", "linear")]
-    below, low, high = student(shuffled - linear)
+    below, low, high = student(linear - shuffled)
     wanted = [
         glow.mean() - shuffled.mean(), glow.mean(), 100 * (shuffled.mean() - 0.5) / (glow.mean() - 0.5), *bits,
-        -below, -high, -low, len(shuffled),
+        below, low, high, len(shuffled),
     ]  # fmt: skip
     tolerance = [6e-4, 6e-4, 0.6, 6e-3, 6e-3, 6e-3, 6e-4, 6e-4, 6e-4, 0]
-    shown = np.abs(numbers(told.replace("[-", "[").replace("-0", "0")))
-    assert np.all(np.abs(shown - np.abs(wanted)) <= tolerance)
+    assert np.all(np.abs(np.subtract(numbers(told), wanted)) <= tolerance)
+    (told,) = [text for text in ran[0] if text.startswith("Raw pixels")]
+    pixels = np.mean(glow - of("affine-capped", "C21"))
+    assert numbers(told)[0] == pytest.approx(pixels, abs=6e-4)
+    for cell, part in (("untrained", "Glow has "), ("untrained-scattered", "bent one ")):
+        assert holds(told.partition(part)[2], student(of(cell, "auc")))
+        bits = float(told.partition(part)[2].partition("at ")[2].split()[0].rstrip("."))
+        assert bits == pytest.approx(of(cell, "bits_per_dim").mean(), abs=0.051)
     (told,) = [text for text in ran[0] if text.startswith("Twisted models learn")]
     pairs = student(of("twisted", "bits_per_dim") - of("trained-on", "bits_per_dim"))
     assert numbers(told)[:3] == pytest.approx(pairs, abs=6e-5)
@@ -204,15 +203,18 @@ def test_the_numbers_of_the_text(ran):
 def test_what_the_text_says_in_words():
     """Each sentence that no number stands beside."""
     auc, bits, place = ({cell: of(cell, m) for cell in KINDS} for m in ("auc", "bits_per_dim", "C20"))
-    order = ["affine-capped", "unmixed", "dense", "shuffled", "linear"]
-    for better, worse in zip(order, order[1:], strict=False):  # where edits land, and no two kinds overlap
-        assert place[better].max() < place[worse].min()
-    for cell in ("affine-capped", "unmixed", "dense"):  # the linear flow's likelihood is worse than theirs
-        assert bits[cell].max() < bits["linear"].min() < bits["shuffled"].min()
-    assert auc["shuffled"].max() < auc["linear"].min() < auc["affine-capped"].min()
-    assert auc["affine-capped"].mean() - auc["linear"].mean() < 0.02  # "almost as well"
+    pixels = np.mean(auc["affine-capped"] - of("affine-capped", "C21"))
+    # "class means classify in it almost as well as in Glow, although its likelihood is worse"
+    assert 0 < auc["affine-capped"].mean() - auc["linear"].mean() < 0.02
+    assert bits["affine-capped"].max() < bits["linear"].min() < bits["shuffled"].min()
+    assert auc["shuffled"].max() < auc["linear"].min()
+    # "better than the pixels that it is made of, at a likelihood that is no likelihood at all"
+    for cell in ("untrained", "untrained-scattered"):
+        assert pixels < auc[cell].min() < auc[cell].max() < auc["shuffled"].min()
+        assert bits[cell].min() > bits["shuffled"].max()
+    # "Glow stands alone": in its models more of a smile follows than in any other
+    assert place["affine-capped"].max() < 0.35
+    for cell in ("shuffled", "linear", "untrained"):
+        assert place[cell].min() > 0.7
     assert of("twisted", "auc").max() < 0.55 and of("trained-on", "auc").min() > 0.9
-    assert of("twisted", "C07").max() < 1.1
-    for measure in ("B02", "B12"):  # "the parts matter in the same order"
-        means = [of(cell, measure).mean() for cell in order]
-        assert means == sorted(means), measure
+    assert of("affine-capped", "B02").min() > 1  # "behind sums of pixels"
