@@ -12,13 +12,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from glowkit import affine, controlled
 from glowkit.measured import Found, rounded
 from glowkit.measures.rivals import LARGEST, LDA, TRAINING, VALIDATION, encoded, lines
 from glowkit.measures.stage import Stage
 from glowkit.measures.success import Table, at_equal_success
-from glowkit.measures.sweep import ALPHAS, Edits, edited, follow, kept_edits, sweep
+from glowkit.measures.sweep import ALPHAS, Edits, edited, follow, kept_edits, swept
 from glowkit.study import NOISE
 
 MEAN = "mean"
@@ -73,13 +74,14 @@ def _ratio(table: Table, what: str) -> float | None:
 def comparison(stage: Stage, what: str) -> Comparison | None:
     """None where none of the other directions can be compared."""
     others = [name for name in all_directions(stage) if name != MEAN]
-    choosing = {name: Table(stage, _choosing(stage, name), 0) for name in others}
+    with tqdm(others, "choosing", unit="direction") as bar:
+        choosing = {name: Table(stage, _choosing(stage, name), 0) for name in bar}
     ratios = {name: ratio for name, table in choosing.items() if (ratio := _ratio(table, what)) is not None}
     if not ratios:
         return None
     best = min(ratios, key=ratios.get)
-    made = sweep(stage)
-    pairs = [(_edits(stage, name, best, False), made[name, True, NOISE]) for name in stage.attributes]
+    with tqdm(stage.attributes, best, unit="attribute") as bar:
+        pairs = [(_edits(stage, name, best, False), swept(stage, name, True, NOISE)) for name in bar]
     return Comparison(choosing, best, [Table(stage, pairs, judge) for judge in (0, 1)])
 
 

@@ -122,18 +122,20 @@ def judged(judge, x: Tensor) -> np.ndarray:
 
 @cache
 def sweep(stage: Stage) -> dict[tuple[str, bool, str], Edits]:
-    """All edits by (attribute, wanted, space). Each is kept in the stage's folder when done, and read from there."""
-    folder = stage.folder / "edits"
+    """All edits by (attribute, wanted, space)."""
     found = {}
     todo = list(plan(stage))
     with tqdm(todo, "edits", unit="attribute") as bar:
         for attribute, wanted, space in bar:
             bar.set_postfix_str(f"{attribute} {space}")
-            path = folder / f"{attribute}-{'add' if wanted else 'remove'}-{space}.npz"
-            found[attribute, wanted, space] = kept_edits(
-                path, attribute, wanted, space, partial(edit, stage, attribute, wanted, space)
-            )
+            found[attribute, wanted, space] = swept(stage, attribute, wanted, space)
     return found
+
+
+def swept(stage: Stage, attribute: str, wanted: bool, space: str) -> Edits:
+    """One edit of the sweep. It is kept in the stage's folder when done, and read from there."""
+    path = stage.folder / "edits" / f"{attribute}-{'add' if wanted else 'remove'}-{space}.npz"
+    return kept_edits(path, attribute, wanted, space, partial(edit, stage, attribute, wanted, space))
 
 
 def kept_edits(path: Path, attribute: str, wanted: bool, space: str, make: Callable[[], Edits]) -> Edits:
