@@ -17,6 +17,7 @@ from torch import Tensor
 
 from glowkit import bundled, fields
 from glowkit.ablations import Ablation, AblationConfig
+from glowkit.autoregressive import Autoregressive, AutoregressiveConfig
 from glowkit.errors import GlowkitError
 from glowkit.files import expanded, replacing, scratch
 from glowkit.flow import Glow, GlowConfig
@@ -25,7 +26,7 @@ from glowkit.linear import LinearConfig, LinearFlow
 
 BUNDLED = bundled.root() / "data"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-Config = GlowConfig | LinearConfig
+Config = GlowConfig | LinearConfig | AutoregressiveConfig
 CONFIG_BYTES = 10**6  # of config.json, at most
 
 
@@ -177,6 +178,7 @@ KINDS = {
     "glow": Kind(Glow, GlowConfig, lambda tensor: tensor.ndim == 4),
     "ablation": Kind(Ablation, AblationConfig, lambda tensor: tensor.ndim == 4),
     "linear": Kind(LinearFlow, LinearConfig, lambda tensor: False),
+    "autoregressive": Kind(Autoregressive, AutoregressiveConfig, lambda tensor: False),
 }
 CONTENT = {"kind": fields.OneOf(tuple(KINDS)), "data": fields.Text(), "model": fields.Table()}
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from glowkit.errors import GlowkitError
 from glowkit.flow import Glow, Level, run_steps
 from glowkit.image_flow import ImageFlow
 from glowkit.kernels import FoldedSteps
@@ -91,8 +92,10 @@ STRATEGIES = {"store": run_steps, "recompute": recompute, "invert": invert}
 def set_strategy(model: ImageFlow, memory: str) -> None:
     """Train `model` with one of STRATEGIES from now on; what it computes stays the same, up to rounding.
 
-    They are made for the levels of our Glow; a model without any trains as autograd does by itself.
+    Raises GlowkitError for any but "store" if the model has none of a Glow's levels, for which they are made.
     """
+    if memory != "store" and not any(isinstance(module, Level) for module in model.modules()):
+        raise GlowkitError(f"training.memory = {memory!r}: this is no Glow, whose levels it is for; want 'store'")
     for module in model.modules():
         if isinstance(module, Level):
             module.strategy = STRATEGIES[memory]

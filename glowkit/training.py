@@ -25,7 +25,7 @@ from glowkit import bundled, checkpoint, devices, distributed, fields, randomnes
 from glowkit.dataset import FACES, MEMORY_LIMIT, PROCEDURAL, Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import alone_in, expanded, naming, replacing
-from glowkit.flow import Glow, GlowConfig
+from glowkit.flow import Glow
 from glowkit.precision import compute_dtype
 from glowkit.trainer import MOST_STEPS, SETTINGS, Diverged, Settings, Trainer
 from glowkit.trainer import make_step as make_step  # for benchmarks, under the name of this module
@@ -39,7 +39,7 @@ SAMPLES = 16  # training images whose pixels tell a data set from others
 # so far has left the data, and what it learns from there on is the way back.
 JUMP = 1.0
 MOST_REWINDS = 10  # the rate is then a thousandth
-TRAINABLE = ("glow", "ablation")  # kinds of models
+TRAINABLE = ("glow", "ablation", "autoregressive")  # kinds of models
 CONFIG = {
     "data": fields.Text(),
     "kind": fields.OneOf(TRAINABLE),
@@ -69,7 +69,7 @@ MACHINE = {
 class Config:
     """A config file: what to train, on what, how."""
 
-    model: GlowConfig
+    model: checkpoint.Config
     training: Settings
     data: str = "faces64"
     path: Path = field(default=Path("config.toml"), compare=False)
@@ -81,7 +81,8 @@ class Config:
 def read_config(path: str | Path) -> Config:
     """The config of a TOML file: `data`, [model] (see `GlowConfig`) and [training] (see `Settings`).
 
-    With `kind = "ablation"`, [model] is that of an `AblationConfig`. The path: see `bundled.read_toml`.
+    With `kind = "ablation"`, [model] is that of an `AblationConfig`, and with `kind = "autoregressive"` that of an
+    `AutoregressiveConfig`. The path: see `bundled.read_toml`.
     """
     path, content = bundled.read_toml(path, "faces64.toml is an example of a config")
     try:
@@ -229,10 +230,11 @@ def train(
             notes = run.resume()
         if lead:
             _truncate_log(path / LOG, trainer.step)
-            precision = str(compute_dtype(device) or torch.float32).removeprefix("torch.")
+            dtype = (compute_dtype(device) if isinstance(model, Glow) else None) or torch.float32
+            precision = str(dtype).removeprefix("torch.")
             print(
                 f"{path.name}: {config.model.parameters / 1e6:.2f} M parameters, D = {model.dim}, "
-                f"{len(indices)} images, {processes} x {device.type}, coupling nets in {precision}"
+                f"{len(indices)} images, {processes} x {device.type}, nets in {precision}"
             )
             for note in notes:
                 run.note(note)
@@ -245,7 +247,7 @@ def train(
 def _weights_of(start: str | Path, config: Config) -> dict[str, Tensor]:
     """The weights of a model, if it has the shape that the config asks for."""
     model = checkpoint.load(start)
-    found = model.config.as_dict() if isinstance(model, Glow) else {}
+    found = model.config.as_dict()
     for name, wanted in config.model.as_dict().items():
         if found.get(name) != wanted:
             raise GlowkitError(f"{start}: its {name} is {found.get(name)}, and {config.path} asks for {wanted}")

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1] / "glowkit"
 FLOORS = (
     {"errors", "randomness", "escaping", "precision", "devices", "workers"},
     {"files", "bundled", "fields", "intervals", "jacobian", "gaussian_maps"},
-    {"layers", "kernels", "image_flow", "flow", "ablations", "faces", "celeba"},
+    {"layers", "kernels", "image_flow", "flow", "ablations", "autoregressive", "faces", "celeba"},
     {"memory", "distributed", "moments", "dataset", "linear", "checkpoint", "certificate"},
 )
 

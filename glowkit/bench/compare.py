@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
-from glowkit import devices, intervals
+from glowkit import checkpoint, devices, intervals
 from glowkit.bench.peer import INSTALL, Peer
 from glowkit.certificate import certify
 from glowkit.dataset import Dataset, open_dataset
@@ -74,6 +74,7 @@ def measure(
     `tell` gets the tables as they are ready. Both models are trained for the steps of the config, unless `train` is
     false: then there is no quality. `out`: see `quality`. `device`: see `devices.choose`.
     """
+    only_a_glow(config)
     device = devices.choose(device)
     names = contenders(with_peer)
     result = {**conditions(device), "config": config.as_dict()}
@@ -92,6 +93,12 @@ def measure(
         result["quality"], result["difference"] = quality(config, names, device, out)
         tell(f"\n{quality_table(result['quality'], result['difference'])}")
     return json.loads(json.dumps(result, default=np.ndarray.tolist))
+
+
+def only_a_glow(config: Config) -> None:
+    """Raises GlowkitError for any other kind of model."""
+    if (kind := checkpoint.kind_of(config.model)) != "glow":
+        raise GlowkitError(f"{config.path}: kind = {kind!r}: only a Glow is timed; leave out kind")
 
 
 def contenders(with_peer: bool) -> list[str]:

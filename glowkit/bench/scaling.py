@@ -52,6 +52,7 @@ def measure(config: Config, rounds: int = 5, tell: Callable = print, device: str
     allocated before, gradients included; flops are those of the forward pass of one image; matrix_peak is in FLOP/s.
     `device`: see `devices.choose`.
     """
+    compare.only_a_glow(config)
     device = devices.choose(device)
     # The learning rates of a run's beginning, and every activation kept.
     config = replace(config, training=replace(config.training, steps=10_000, memory="store"))

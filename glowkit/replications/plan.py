@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,8 @@ def name_of(cell: str, seed: int) -> str:
 def read_plan(path: str | Path) -> Plan:
     """The plan of a TOML file. [model] and [training] hold for every cell, and its own tables change them.
 
-    The path: see `bundled.read_toml`. Raises GlowkitError for the first thing that is wrong in it.
+    Of [model] a cell takes what its kind knows. The path: see `bundled.read_toml`. Raises GlowkitError for the first
+    thing that is wrong in it.
     """
     path, content = bundled.read_toml(path, "replications.toml is an example of a plan")
     try:
@@ -82,6 +84,8 @@ def read_plan(path: str | Path) -> Plan:
         if unknown := [row for row in content["rows"] if row not in ROWS]:
             raise GlowkitError(f"rows: {unknown[0]!r} is none of {', '.join(ROWS)}")
         runs = [run for k, cell in enumerate(content["cells"]) for run in _runs(content, cell, f"cells[{k}].")]
+        # Each cell has taken what it knows; what none of them does is a slip.
+        fields.check(content.get("model", {}), ChainMap(*(run.shape.kinds for run in runs)), "model.")
         names = [run.name for run in runs]
         if twice := {name for name in names if names.count(name) > 1}:
             raise GlowkitError(f"two runs have the name {min(twice)}")
@@ -96,9 +100,8 @@ def read_plan(path: str | Path) -> Plan:
 def _runs(content: dict[str, Any], cell: Any, where: str) -> list[Run]:
     fields.check(cell, CELL, where, required=("name", "seeds"))
     shape = checkpoint.KINDS[cell.get("kind", "glow")].config
-    model = content.get("model", {}) | cell.get("model", {})
-    if cell.get("kind") == "linear":  # the levels and nets of the others mean nothing to it
-        model = {key: value for key, value in model.items() if key in shape.kinds}
+    shared = {key: value for key, value in content.get("model", {}).items() if key in shape.kinds}
+    model = shared | cell.get("model", {})
     training = content.get("training", {}) | cell.get("training", {})
     fields.check(model, shape.kinds, f"{where}model.")
     fields.check(training, SETTINGS, f"{where}training.")

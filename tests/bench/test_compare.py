@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 from scipy import stats
 
 from glowkit import checkpoint, training
-from glowkit.bench import compare
+from glowkit.ablations import AblationConfig
+from glowkit.autoregressive import AutoregressiveConfig
+from glowkit.bench import compare, scaling
 from glowkit.bench.peer import Peer
 from glowkit.cli import app
 from glowkit.dataset import Dataset
@@ -267,6 +269,13 @@ def test_the_peer_stores_what_ours_inverts(config):
 def test_what_is_wrong_is_told_in_a_line(config, run, arguments, words):
     status, out, err = run(*(config if a == "CONFIG" else a for a in arguments))
     assert status and out == "" and err.startswith("glowkit: ") and words in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("measure", [compare.measure, scaling.measure])
+@pytest.mark.parametrize("shape", [AblationConfig(), AutoregressiveConfig()])
+def test_only_a_glow_is_timed(measure, shape):
+    with pytest.raises(GlowkitError, match=r"config.toml: kind = '\w+': only a Glow is timed"):
+        measure(training.Config(shape, training.Settings()))
 
 
 def test_too_few_images_are_told_in_a_line(config, run):

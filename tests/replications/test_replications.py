@@ -27,7 +27,7 @@ def made(tiny, tmp_path_factory):
     """The folders of results and of runs after the whole plan was made."""
     out, runs = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("runs")
     files = run.replicate(tiny, out, jobs=2, runs=runs)
-    assert [file.stem for file in files] == ["tiny-seed1", "twisted-seed1", "flat-seed0"]
+    assert [file.stem for file in files] == ["tiny-seed1", "twisted-seed1", "flat-seed0", "attention-seed1"]
     return out, runs
 
 
@@ -88,7 +88,7 @@ def test_a_stopped_run_goes_on(tiny, made, tmp_path):
 def test_every_result_says_what_it_is_of(made):
     found = results.open_replications(made[0])
     assert [(result.cell, result.seed, result.kind) for result in found] == [
-        ("flat", 0, "linear"), ("tiny", 1, "glow"), ("twisted", 1, "ablation"),
+        ("attention", 1, "autoregressive"), ("flat", 0, "linear"), ("tiny", 1, "glow"), ("twisted", 1, "ablation"),
     ]  # fmt: skip
     for result in found:
         assert result.rows["C08"].estimate.n == result.auc.n < 100  # people, of 100 faces
@@ -113,6 +113,9 @@ def test_the_bundled_plan_is_read():
     cells = {run.cell: run for run in plan.runs}
     assert cells["affine-capped"].shape.parameters == cells["shuffled"].shape.parameters
     assert cells["images-2000"].images == 2000
+    attention = cells["attention"].shape  # of the plan's [model] it knows some, and has its own width
+    assert (attention.image_size, attention.bits, attention.width) == (32, 5, 80)
+    assert attention.parameters == pytest.approx(cells["affine-capped"].shape.parameters, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,7 @@ def test_a_wrong_plan_is_refused_in_one_line(tmp_path, old, new, line):
 
 
 def test_an_unknown_cell_is_refused(tiny, tmp_path):
-    with pytest.raises(GlowkitError, match="no cell or run 'none'; there are tiny, twisted, flat"):
+    with pytest.raises(GlowkitError, match="no cell or run 'none'; there are tiny, twisted, flat, attention"):
         run.replicate(tiny, tmp_path, only="none")
 
 
