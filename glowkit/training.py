@@ -247,10 +247,10 @@ def train(
 def _weights_of(start: str | Path, config: Config) -> dict[str, Tensor]:
     """The weights of a model, if it has the shape that the config asks for."""
     model = checkpoint.load(start)
-    found = model.config.as_dict()
-    for name, wanted in config.model.as_dict().items():
-        if found.get(name) != wanted:
-            raise GlowkitError(f"{start}: its {name} is {found.get(name)}, and {config.path} asks for {wanted}")
+    shapes = [{"kind": checkpoint.kind_of(each), **each.as_dict()} for each in (model.config, config.model)]
+    for name, wanted in shapes[1].items():
+        if (found := shapes[0].get(name)) != wanted:
+            raise GlowkitError(f"{start}: its {name} is {found}, and {config.path} asks for {wanted}")
     return model.state_dict()
 
 

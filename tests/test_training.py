@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from glowkit import checkpoint, faces, memory, training
 from glowkit import trainer as trainer_module
+from glowkit.ablations import AblationConfig
 from glowkit.dataset import Dataset, open_dataset
 from glowkit.errors import GlowkitError
 from glowkit.files import alone_in
@@ -653,6 +654,9 @@ def test_training_goes_on_from_published_weights(toy, done, tmp_path):
     other = replace(config(), model=replace(MODEL, width=10))
     with pytest.raises(GlowkitError, match="its width is 12, and config.toml asks for 10"):
         training.train(other, out=tmp_path / "other", start=done)
+    shuffled = replace(config(), model=AblationConfig(**MODEL.as_dict(), pixels="shuffled"))
+    with pytest.raises(GlowkitError, match="its kind is glow, and config.toml asks for ablation"):
+        training.train(shuffled, out=tmp_path / "other", start=done)
     assert not (tmp_path / "other" / training.STATE).exists()
 
 
