@@ -432,7 +432,7 @@ def sample(model: str, out: Path, n: int, temperature: float, seed: int, device:
     "--direction",
     type=click.Choice(["mean", "partial", "conditional", "shrunk"]),
     default="mean",
-    help="mean: the difference of means. The others take off what goes with it (book, chapter 9, B10).",
+    help="mean: the difference of means. The others take off what goes with it (book, chapter 10, B10).",
 )
 @click.option(
     "--eyes",
