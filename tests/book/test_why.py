@@ -1,5 +1,6 @@
 """Chapter 10 as it runs: every number that it shows, computed anew from the files of its models."""
 
+import html
 import json
 import os
 import re
@@ -36,7 +37,7 @@ def ran(tmp_path_factory):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     texts = [
-        output.data["text/markdown"].replace("\u00a0", " ")
+        html.unescape(output.data["text/markdown"]).replace("\u00a0", " ")
         for cell in nbformat.read(folder / "out.ipynb", as_version=4).cells
         for output in cell.get("outputs", [])
         if "text/markdown" in output.get("data", {})
@@ -131,7 +132,7 @@ def test_the_table_of_what_returns(ran, cell):
 
 
 def test_the_table_of_seeds(ran):
-    rows = table(ran[0], ["s&#46;d&#46; between seeds"])
+    rows = table(ran[0], ["s.d. between seeds"])
     for measure, row in zip(MEASURES, rows.values(), strict=True):
         values = {cell: of(cell, measure) for cell in ("affine-capped", "shuffled")}
         everything = np.concatenate(list(values.values()))
