@@ -127,7 +127,7 @@ def test_the_table_of_what_came_out(ran, cell):
 def test_the_table_of_what_returns(ran, cell):
     rows = table(ran[0], ["bits/dim", "share on the mean's side"])
     (row,) = [row for name, row in rows.items() if name.startswith(AGAIN[cell])]
-    for measure, shown in zip(["bits_per_dim", "auc", "C07", "C09"], row[1:], strict=True):
+    for measure, shown in zip(["bits_per_dim", "auc", "C07", "C09", "C16"], row[1:], strict=True):
         assert holds(shown, student(of(cell, measure))), measure
 
 
@@ -199,7 +199,7 @@ def test_the_numbers_of_the_text(ran):
     (told,) = [text for text in ran[0] if text.startswith("Twisted models learn")]
     pairs = student(of("twisted", "bits_per_dim") - of("trained-on", "bits_per_dim"))
     assert numbers(told)[:3] == pytest.approx(pairs, abs=6e-5)
-    assert holds(told.partition("coin: ")[2], student(of("twisted", "auc")))
+    assert holds(told.partition("coin, ")[2], student(of("twisted", "auc")))
 
 
 def test_where_a_smile_lands_is_told_as_it_was_found(ran):
@@ -248,4 +248,8 @@ def test_what_the_text_says_in_words():
     for run in FILES:
         if run["cell"] == "linear":
             assert run["rows"]["B02"]["centres"][0] == pytest.approx(1, abs=5e-3)
+    # "edits along them nearly all fail"
+    for run in FILES:
+        if run["cell"] == "twisted":
+            assert float(re.search(r"latent ([\d.]+)", run["rows"]["C16"]["control"])[1]) < 0.1
     assert of("twisted", "auc").max() < 0.55 and of("trained-on", "auc").min() > 0.9
