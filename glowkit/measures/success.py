@@ -14,6 +14,7 @@ import torch
 from scipy import stats
 
 from glowkit import heuristics, intervals
+from glowkit.errors import GlowkitError
 from glowkit.intervals import Estimate
 from glowkit.judge import Judge
 from glowkit.measured import Found, rounded
@@ -340,7 +341,8 @@ class Table:
 
     def estimate(self, of: Callable[[np.ndarray], np.ndarray], columns: Sequence[np.ndarray]) -> Estimate:
         """The mean over attributes of what `of` makes of their means (C, A) of the columns (N,): attributes resampled,
-        and within them people. An attribute of which it is NaN is left out.
+        and within them people. An attribute of which it is NaN is left out. GlowkitError if so few are left that a
+        resample may hold none.
         """
 
         def statistic(attribute: np.ndarray, weight: np.ndarray, *columns: np.ndarray) -> float:
@@ -350,7 +352,7 @@ class Table:
             with np.errstate(invalid="ignore", divide="ignore"):
                 values = of(sums / times[there])
             known = np.isfinite(values)
-            return float(np.average(values[known], weights=times[there][known]))
+            return float(np.average(values[known], weights=times[there][known])) if known.any() else float("nan")
 
         return intervals.hierarchical(
             statistic, self.attribute, self.weight, *map(np.asarray, columns), outer=self.attribute, inner=self.people
@@ -371,7 +373,7 @@ def _can_be_judged(stage: Stage) -> bool:
 def at_equal_success(table: Table, what: str) -> tuple[Estimate | None, dict[str, tuple[float, float]]]:
     """Geometric mean over attributes of the ratio of `what`, "error" or "aside", of the first way over the other, where
     success is LEVEL of the ceiling; and both for each attribute that gets there both ways. If there are too few of
-    those, no mean."""
+    those for a mean with an interval, none."""
     k = len(ALPHAS)
     ours, theirs = getattr(table, what), getattr(table, f"other_{what}")
     columns = [*table.seen, *table.other_seen, *ours, *theirs, table.true]
@@ -391,7 +393,10 @@ def at_equal_success(table: Table, what: str) -> tuple[Estimate | None, dict[str
         latent, pixel = both(means)
         return np.log(latent / pixel)
 
-    found = table.estimate(log_ratio, columns)
+    try:
+        found = table.estimate(log_ratio, columns)
+    except GlowkitError:
+        return None, reached
     return Estimate(float(np.exp(found.estimate)), tuple(map(float, np.exp(found.ci))), len(reached)), reached
 
 

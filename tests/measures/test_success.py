@@ -55,6 +55,18 @@ def plant(monkeypatch):
     return put
 
 
+def test_where_few_attributes_get_there_no_mean_is_made_up(monkeypatch):
+    """Of twelve attributes five succeed; in some of the resamples of attributes none of them is left."""
+    made = planted(gain=1.0, dearer=1.0)
+    for (name, _, space), edits in made.items():
+        if space != PIXEL and name in NAMES[5:]:
+            edits.seen[:] = False
+    monkeypatch.setattr(success, "sweep", lambda stage: made)
+    found, reached = success.at_equal_success(success._adding(Planted(), NOISE, 0), "error")
+    assert found is None and sorted(reached) == sorted(NAMES[:5])
+    assert success.b02(Planted()) is None
+
+
 def test_success_in_latents_less_that_in_pixels_as_a_share_of_the_ceiling(plant):
     found = success.c16(plant(gain=2.0, dearer=1.0))
     for one in (found.estimate, found.second, found.centres):
