@@ -244,6 +244,11 @@ def test_what_the_text_says_in_words():
     assert error["affine-capped"].min() > error["shuffled"].max() > 1
     assert abs(error["shuffled"].mean() - error["linear"].mean()) < 0.03
     assert abs(of("untrained", "B02").mean() - error["linear"].mean()) < 0.03
+    # "adding them to a latent mostly fails to add the attribute"
+    for run in FILES:
+        if run["cell"] == "untrained-scattered":
+            assert float(re.search(r"latent ([\d.]+)", run["rows"]["C16"]["control"])[1]) < 0.5
+            assert run["rows"]["B02"] is None  # no dot
     # "at bin centres it is"
     for run in FILES:
         if run["cell"] == "linear":
