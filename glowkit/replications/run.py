@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from glowkit import bundled, checkpoint, classifiers, intervals, linear, study, training, workers
 from glowkit.dataset import open_dataset
 from glowkit.errors import GlowkitError
-from glowkit.files import alone_in, expanded
+from glowkit.files import alone_in, expanded, replacing
 from glowkit.intervals import Estimate
 from glowkit.linear import LinearConfig
 from glowkit.measures import ROWS
@@ -41,6 +41,7 @@ from glowkit.replications.results import Result, read, write
 from glowkit.study import NOISE
 
 RUNS = Path("runs/replications")
+SECONDS = "seconds.json"  # of a run whose model and study are done
 BITS = 1000  # faces that bits/dim are measured on
 
 
@@ -84,14 +85,16 @@ def one(plan: Plan, run: Run, runs: Path, file: Path) -> Result:
     """Makes one run, from wherever it was stopped, and writes its result to `file`."""
     folder, clock = runs / run.name, Clock()
     before = read(file) if file.exists() else None
-    seconds = dict(before.seconds) if before else {}
+    spent = folder / SECONDS
+    seconds = dict(before.seconds) if before else json.loads(spent.read_bytes()) if spent.exists() else {}
     if not _studied(folder):
         before_it_was_stopped = _logged(folder)
         _train(plan, run, folder)
         seconds["training"] = round(before_it_was_stopped + clock.lap(), 1)
         study.write_study(folder, run.data, n=plan.study, device="cpu")
         seconds["study"] = clock.lap()
-    seconds.setdefault("training", _logged(folder))
+        with replacing(spent) as unfinished:
+            unfinished.write_text(json.dumps(seconds), encoding="utf-8")
     stage = open_stage(folder, run.data, plan.faces, plan.judges, plan.each)
     rows = dict(before.rows) if before else {}
     for id in plan.rows:

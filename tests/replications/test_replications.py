@@ -31,6 +31,13 @@ def made(tiny, tmp_path_factory):
     return out, runs
 
 
+def raising(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
 def test_a_committed_result_is_found_again(made):
     committed, again = results.read(HERE / "tiny-seed1.json"), results.read(made[0] / "tiny-seed1.json")
     assert again.bits_per_dim.estimate == pytest.approx(committed.bits_per_dim.estimate, rel=1e-3)
@@ -83,6 +90,16 @@ def test_a_stopped_run_goes_on(tiny, made, tmp_path):
     found = results.read(tmp_path / "tiny-seed1.json")
     assert found.numbers == results.read(made[0] / "tiny-seed1.json").numbers
     assert found.seconds["training"] > sum(line["seconds"] for line in log) > 0
+
+
+def test_a_run_that_stopped_before_it_was_measured_keeps_its_seconds(tiny, tmp_path):
+    wanted, runs, file = tiny.runs[0], tmp_path / "runs", tmp_path / "tiny-seed1.json"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run, "open_stage", raising(KeyboardInterrupt))
+        run.one(tiny, wanted, runs, file)
+    kept = json.loads((runs / wanted.name / run.SECONDS).read_text())
+    found = run.one(tiny, wanted, runs, file).seconds
+    assert kept == {key: found[key] for key in ("training", "study")} and min(found.values()) > 0
 
 
 def test_every_result_says_what_it_is_of(made):
