@@ -55,7 +55,9 @@ def number(run, measure):
 
 
 def of(cell, measure):
-    return np.array([number(run, measure)[0] for run in FILES if run["cell"] == cell])
+    """Estimates of the runs of a cell; nan where there is none."""
+    found = [number(run, measure) for run in FILES if run["cell"] == cell]
+    return np.array([np.nan if each is None else each[0] for each in found])
 
 
 def student(values):
