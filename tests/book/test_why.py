@@ -250,7 +250,7 @@ def test_what_the_text_says_in_words():
     for run in FILES:
         if run["cell"] == "untrained-scattered":
             assert float(re.search(r"latent ([\d.]+)", run["rows"]["C16"]["control"])[1]) < 0.5
-            assert run["rows"]["B02"] is None  # no dot
+            assert run["rows"]["B02"] is None or number(run, "B02")[0] > 5  # "where it does not, the picture is ruined"
     # "at bin centres it is"
     for run in FILES:
         if run["cell"] == "linear":
