@@ -227,17 +227,17 @@ def record(
 
 def measured(id: str, model: str, figure: str = "") -> Entry:
     """Keep what `glowkit measure` found for a row in the ledger; an open entry if it found nothing for this model."""
-    found = _found(id, model)
-    if found is None:
+    row = found(id, model)
+    if row is None:
         return unmeasured(id, model)
     return record(
         id,
-        **found.estimate._asdict(),
-        control=found.control,
+        **row.estimate._asdict(),
+        control=row.control,
         model=model,
         figure=figure,
-        second=found.second,
-        centres=found.centres,
+        second=row.second,
+        centres=row.centres,
     )
 
 
@@ -248,11 +248,12 @@ def unmeasured(id: str, model: str) -> Entry:
 
 def details(id: str, model: str) -> Mapping[str, Any]:
     """What `glowkit measure` kept of a row for its figure and tables; empty if it found nothing for this model."""
-    found = _found(id, model)
-    return {} if found is None else found.details
+    row = found(id, model)
+    return {} if row is None else row.details
 
 
-def _found(id: str, model: str) -> Found | None:
+def found(id: str, model: str) -> Found | None:
+    """What `glowkit measure` found for a row on this model, None if it found nothing."""
     try:
         return open_measures(model).rows.get(id)
     except GlowkitError:  # none yet, or of another study: the row is open
