@@ -8,12 +8,15 @@ import html
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 from IPython.display import HTML
 
 from glowkit.book import claims, formulas
 from glowkit.book.claims import Entry, Row
 from glowkit.intervals import Estimate, unbroken
+from glowkit.replications import across
+from glowkit.replications.results import Result, open_replications
 
 STYLES = {
     "reproduced": ("reproduced", "✓"),
@@ -141,8 +144,31 @@ def _numbers(entries: Sequence[Entry]) -> str:
         for entry in entries
         if entry.ci is not None
     )
-    told = _list([("Measure", formulas.html(row.measure)), ("Rule", html.escape(_rule(row)))])
+    told = _list([("Measure", formulas.html(row.measure)), ("Rule", html.escape(_rule(row))), *_seeds(row.id)])
     return f'<div class="verdict-facts"><dl>{told}</dl>{lists}</div>'
+
+
+def _seeds(id: str) -> list[tuple[str, str]]:
+    """Which verdicts small models of other training seeds and shapes have, where they were measured on every one."""
+    found = [result for result in _glows() if result.rows.get(id)]
+    if not found:
+        return []
+    seeds = _most(id, [result for result in found if result.cell == across.GLOW])
+    told = (
+        f"small Glows that differ in their training seed alone: {seeds}; with other shapes and data: {_most(id, found)}"
+    )
+    return [("Other seeds", f'{told} (<a href="10_why.html#why-seeds">chapter 10</a>)')]
+
+
+def _most(id: str, results: Sequence[Result]) -> str:
+    verdict, others = across.flips([claims.verdict_on(id, result.rows[id]) for result in results])
+    return f"{verdict}, {others.n - round(others.n * others.estimate)} of {others.n}"
+
+
+@cache
+def _glows() -> list[Result]:
+    """The small Glows that chapter 10 tells of."""
+    return [result for result in open_replications() if result.cell in across.GLOWS]
 
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:

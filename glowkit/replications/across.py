@@ -14,6 +14,13 @@ from glowkit.replications.results import Result
 
 BITS, AUC = "bits/dim", "AUC"
 
+GLOW = "affine-capped"
+SHAPES = (GLOW, "affine-relu", "additive-capped", "additive-relu")
+IMAGES = (GLOW, "images-10000", "images-2000")
+GLOWS = (*SHAPES, "narrow", *IMAGES[1:], "faces64")
+"""Cells of `configs/replications.toml`. Trained Glows that differ in their coupling and its activation alone, those
+that differ in how many images they learnt from alone, and all of them."""
+
 
 def value(result: Result, measure: str) -> float:
     """The number of one run: BITS, AUC (the mean of all attributes), or that of a row; nan where it has none."""

@@ -1,13 +1,16 @@
 """Cards and scoreboard, read back by a parser, and their colours by the formula of the accessibility guidelines."""
 
 import itertools
+import json
 import re
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from glowkit.book import cards, claims
+from glowkit.replications import across
 
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = ROOT / "book" / "_static"
@@ -72,6 +75,18 @@ def test_every_row_has_a_card_that_says_what_follows_from_its_numbers(row):
         assert "control: 0.5\u00a0[0.4,\u00a00.6]" in numbers["text"] and "open" not in numbers
         assert ("Second judge" in numbers["text"]) == row.judges
         assert ("Bin centres" in numbers["text"]) == row.encodings
+
+
+def test_a_card_says_what_small_models_of_other_seeds_say():
+    """C20, of which runs disagree: counted anew from the files by the rule."""
+    rule = claims.rows()["C20"]
+    for cells in ([across.GLOW], across.GLOWS):
+        files = [file for cell in cells for file in (ROOT / "data" / "replications").glob(f"{cell}-seed*.json")]
+        rows = [json.loads(file.read_bytes())["rows"]["C20"]["estimate"] for file in files]
+        verdicts = Counter(rule.verdict((low, high)) for _, low, high, _ in rows)
+        verdict, times = verdicts.most_common(1)[0]
+        assert len(verdicts) > 1 and f"{verdict}, {times} of {len(rows)}" in cards.card([entry("C20")])
+    assert "Other seeds" not in cards.card([entry("C31", claims.NO_MODEL)])  # no small model was asked
 
 
 def test_models_that_agree_share_a_reason_and_others_have_each_its_own():

@@ -41,7 +41,7 @@ def test_the_spread_is_that_of_an_analysis_of_variance_of_the_cells_asked_for():
     within = (np.square(a - a.mean()).sum() + np.square(b - b.mean()).sum()) / 3
     assert seed.estimate == pytest.approx(np.sqrt(within)) and seed.n == 5
     f = stats.f_oneway(a, b).statistic
-    assert cell == pytest.approx(np.sqrt((f - 1) * within / (5 - (9 + 4) / 5)))
+    assert cell.estimate == pytest.approx(np.sqrt((f - 1) * within / (5 - (9 + 4) / 5))) and cell.n == 2
 
 
 def test_the_error_that_a_run_states_itself():

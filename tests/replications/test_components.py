@@ -18,23 +18,30 @@ def test_they_make_the_f_ratio_of_scipy(sizes, seed):
     values = rng.normal(size=len(cells)) + 3 * rng.normal(size=len(sizes))[cells]
     found = components(values, cells)
     typical = (len(cells) - np.square(sizes).sum() / len(cells)) / (len(sizes) - 1)
-    f = 1 + typical * found.cell**2 / found.seed.estimate**2
+    f = 1 + typical * found.cell.estimate**2 / found.seed.estimate**2
     expected = stats.f_oneway(*(values[cells == cell] for cell in range(len(sizes)))).statistic
     assert f == pytest.approx(max(1, expected))
     assert found.seed.ci[0] < found.seed.estimate < found.seed.ci[1]
+    assert 0 <= found.cell.ci[0] <= found.cell.estimate <= found.cell.ci[1]
+    # An interval that leaves 0 out and the F test say the same.
+    p = stats.f_oneway(*(values[cells == cell] for cell in range(len(sizes)))).pvalue
+    assert (found.cell.ci[0] > 0) == (p < 0.025)
 
 
-def test_known_components_are_found_and_covered():
-    rng, seeds, between, covered = np.random.default_rng(0), [], [], 0
-    cells = np.repeat(np.arange(6), 4)
-    for _ in range(600):
-        found = components(0.5 * rng.normal(size=24) + 2 * rng.normal(size=6)[cells], cells)
+@pytest.mark.parametrize("sizes", [(4, 4, 4, 4, 4, 4), (5, 3, 3)])
+def test_known_components_are_found_and_covered(sizes):
+    rng, seeds, between = np.random.default_rng(0), [], []
+    cells = np.repeat(np.arange(len(sizes)), sizes)
+    covered = np.zeros(2)
+    for _ in range(1000):
+        found = components(0.5 * rng.normal(size=len(cells)) + 2 * rng.normal(size=len(sizes))[cells], cells)
         seeds.append(found.seed.estimate**2)
-        between.append(found.cell**2)
-        covered += found.seed.ci[0] <= 0.5 <= found.seed.ci[1]
+        between.append(found.cell.estimate**2)
+        covered += [one.ci[0] <= true <= one.ci[1] for one, true in ((found.seed, 0.5), (found.cell, 2.0))]
     assert np.mean(seeds) == pytest.approx(0.25, rel=0.05)
     assert np.mean(between) == pytest.approx(4, rel=0.15)
-    assert 0.93 <= covered / 600 <= 0.97
+    assert np.all((0.93 <= covered / 1000) & (covered / 1000 <= 0.98))
+    assert (found.seed.n, found.cell.n) == (len(cells), len(sizes))
 
 
 def test_without_seeds_or_cells_there_is_nothing_to_tell():
