@@ -83,13 +83,16 @@ def kinds(base: Path) -> dict[str, Kind]:
     images = few("few", "img_align_celeba/000001.jpg", "img_align_celeba/000004.png")
     # A rate at which nothing can be learnt is found out by the run, which keeps where it began and what it logged.
     begun = r"^run(/(state\.safetensors|log\.jsonl))?$"
-    config = {"action": _two_steps(base), "check": lambda: "", "writes": r"^run(/|$)", "kept": begun}
+    config = {"check": lambda: "", "writes": r"^run(/|$)", "kept": begun}
     study = {"action": edit(base / "face.png", "model"), **picture}
     flat = child.command("sample", "flat", "-o", "out.png", "--n", 4)
     faces = [f"face.{suffix}" for suffix in ("webp", "tiff", "gif", "bmp")]
     cached = sorted(str(path.relative_to(base)) for path in (base / "measured/cache").rglob("*.npy"))
     found = {
-        "config.toml": Kind(("config.toml",), ("config.toml",), TEXT, **config),
+        **{
+            file: Kind((file,), (file,), TEXT, **config | {"action": _two_steps(base, file)})
+            for file in ("config.toml", "ablation.toml", "autoregressive.toml")
+        },
         "config.json": Kind(*few("model", "config.json"), JSON, sample, **picture),
         "model": Kind(*few("model", "model.safetensors"), SAFETENSORS, sample, **picture),
         "state": Kind(*few("half", "state.safetensors"), SAFETENSORS, resume, **run),
@@ -124,15 +127,6 @@ def kinds(base: Path) -> dict[str, Kind]:
         "face.jpg": Kind(("face.jpg",), ("face.jpg",), IMAGE, edit("face.jpg", base / "model"), **picture),
         "face, turned": Kind(("turned.jpg",), ("turned.jpg",), IMAGE, edit("turned.jpg", base / "model"), **picture),
         **{f"{name}": Kind((name,), (name,), IMAGE, edit(name, base / "model"), **picture) for name in faces},
-        "ablation.toml": Kind(
-            ("ablation.toml",),
-            ("ablation.toml",),
-            TEXT,
-            _two_steps(base, "ablation.toml"),
-            lambda: "",
-            r"^run(/|$)",
-            begun,
-        ),
         "linear flow": Kind(*few("flat", "model.safetensors"), SAFETENSORS, flat, **picture),
         "linear flow's config.json": Kind(*few("flat", "config.json"), JSON, flat, **picture),
         "plan": Kind(
@@ -176,7 +170,7 @@ def kinds(base: Path) -> dict[str, Kind]:
 # ------------------------------------------------------------------------------------------------- the commands
 
 
-def _two_steps(base: Path, config: str = "config.toml") -> child.Action:
+def _two_steps(base: Path, config: str) -> child.Action:
     """Train for two steps, however many the config wants; not at all where a large model would take its time."""
 
     def action() -> None:

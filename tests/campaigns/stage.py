@@ -39,6 +39,20 @@ log_every = 1
 checkpoint_every = 2
 held_out = 8
 """
+AUTOREGRESSIVE = """\
+data = "nowhere"
+kind = "autoregressive"
+
+[model]
+image_size = 16
+bits = 5
+patch = 4
+blocks = 2
+layers = 1
+heads = 2
+width = 8
+
+"""
 
 
 FEW = 6  # images in the small trees
@@ -65,6 +79,7 @@ def make(folder: Path) -> Path:
     (folder / "face.jpg").write_bytes((folder / "tree" / "img_align_celeba" / "000001.jpg").read_bytes())
     _pictures_of_all_kinds(folder)
     (folder / "ablation.toml").write_text('kind = "ablation"\n' + CONFIG.replace('"affine"', '"additive"\ntwist = 2.0'))
+    (folder / "autoregressive.toml").write_text(AUTOREGRESSIVE + CONFIG[CONFIG.index("[training]") :])
     (folder / "answer").write_bytes(ANSWER + FETCHED)
     for action in (train(folder / "config.toml", folder / "packed", folder / "run"),
                    child.command("publish", folder / "run", folder / "bare")):  # fmt: skip
