@@ -191,7 +191,7 @@ def _list(facts: Iterable[tuple[str, str]]) -> str:
 
 def _rule(row: Row) -> str:
     """The ranges of a rule in words."""
-    verdicts, limits = row.rule[::2], [f"{limit:g}" for limit in row.rule[1::2]]
+    verdicts, limits = row.rule[::2], [f"{limit:g}" for limit in row.limits]
     between = [f"{v} from {a} to {b}" for v, a, b in zip(verdicts[1:-1], limits, limits[1:], strict=False)]
     return "; ".join([f"{verdicts[0]} below {limits[0]}", *between, f"{verdicts[-1]} above {limits[-1]}"])
 

@@ -58,7 +58,7 @@ class Row:
     section: str = ""
 
     def __post_init__(self) -> None:
-        verdicts, limits = self.rule[::2], self.rule[1::2]
+        verdicts, limits = self.rule[::2], self.limits
         if not (
             len(self.rule) % 2 == 1
             and all(verdict in VERDICTS and verdict != UNDECIDED for verdict in verdicts)
@@ -69,13 +69,18 @@ class Row:
         if not self.section:
             object.__setattr__(self, "section", self.id.lower())
 
+    @property
+    def limits(self) -> tuple[float, ...]:
+        """The numbers, in rising order, at which the verdict changes."""
+        return self.rule[1::2]
+
     def place(self, ci: tuple[float, float]) -> int | None:
         """Which range of the rule, counted from 0, holds the whole interval; None if none does.
 
         A limit belongs to both of its ranges, and an interval that is a limit, of no width, to the upper one.
         """
         low, high = ci
-        ends = [-math.inf, *self.rule[1::2], math.inf]
+        ends = [-math.inf, *self.limits, math.inf]
         held = (start <= low and high <= stop for start, stop in itertools.pairwise(ends))
         return max((place for place, holds in enumerate(held) if holds), default=None)
 

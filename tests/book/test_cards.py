@@ -20,7 +20,7 @@ VOID = {"br", "img", "input"}
 def entry(id, model="faces64", verdict=None):
     """An entry whose number has this verdict (default the first of the rule)."""
     row = claims.rows()[id]
-    limits = row.rule[1::2]
+    limits = row.limits
     inside = [limits[0] - 1, *(a / 2 + b / 2 for a, b in itertools.pairwise(limits)), limits[-1] + 1]
     ends = {claims.UNDECIDED: (inside[0], inside[-1])}
     for each, at in zip(row.rule[::2], inside, strict=True):
