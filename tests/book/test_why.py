@@ -112,6 +112,8 @@ def test_how_many_models_and_how_long_they_took(ran):
     assert numbers(told)[2] == pytest.approx(hours, abs=0.051) and numbers(told)[3] == FILES[0]["auc"][3]
 
 
+# In a linear map an edit is the same whatever the seed: the runs differ in the last digits alone, of which scipy warns.
+@pytest.mark.filterwarnings("ignore:Precision loss")
 @pytest.mark.parametrize("cell", KINDS)
 @pytest.mark.parametrize(
     ("mark", "measures"),
