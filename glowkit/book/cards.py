@@ -161,8 +161,9 @@ def _seeds(id: str) -> list[tuple[str, str]]:
 
 
 def _most(id: str, results: Sequence[Result]) -> str:
-    verdict, others = across.flips([claims.verdict_on(id, result.rows[id]) for result in results])
-    return f"{verdict}, {others.n - round(others.n * others.estimate)} of {others.n}"
+    verdicts = Counter(claims.verdict_on(id, result.rows[id]) for result in results)
+    verdict, times = verdicts.most_common(1)[0]
+    return f"{verdict}, {times} of {len(results)}"
 
 
 @cache

@@ -16,15 +16,22 @@ BITS, AUC = "bits/dim", "AUC"
 
 GLOW = "affine-capped"
 SHAPES = (GLOW, "affine-relu", "additive-capped", "additive-relu")
-IMAGES = (GLOW, "images-10000", "images-2000")
-GLOWS = (*SHAPES, "narrow", *IMAGES[1:], "faces64")
-"""Cells of `configs/replications.toml`. Trained Glows that differ in their coupling and its activation alone, those
-that differ in how many images they learnt from alone, and all of them."""
+GLOWS = (*SHAPES, "narrow", "images-10000", "images-2000", "faces64")
+"""Cells of `configs/replications.toml`: trained Glows that differ in their coupling and its activation alone, and all
+trained Glows."""
+
+
+def estimate(result: Result, measure: str) -> Estimate | None:
+    """What one run says of BITS, AUC (the mean of all attributes), or a row; None where it has none."""
+    if measure in (BITS, AUC):
+        return result.bits_per_dim if measure == BITS else result.auc
+    row = result.rows.get(measure)
+    return row and row.estimate
 
 
 def value(result: Result, measure: str) -> float:
-    """The number of one run: BITS, AUC (the mean of all attributes), or that of a row; nan where it has none."""
-    found = _found(result, measure)
+    """The number of one run's `estimate`; nan where it has none."""
+    found = estimate(result, measure)
     return found.estimate if found else float("nan")
 
 
@@ -45,7 +52,7 @@ def spread(results: Iterable[Result], measure: str, cells: Sequence[str]) -> Com
 
 def typical_half_width(results: Iterable[Result], measure: str) -> float:
     """Half the interval of one run, the mean of the runs: what a single model's result says of its own error."""
-    found = [_found(result, measure) for result in results]
+    found = [estimate(result, measure) for result in results]
     return float(np.mean([(each.ci[1] - each.ci[0]) / 2 for each in found if each]))
 
 
@@ -53,10 +60,3 @@ def flips(verdicts: Sequence[Hashable]) -> tuple[Hashable, Estimate]:
     """The verdict that most runs reach, and how often a run reaches another (with Wilson's interval)."""
     (common, times), *_ = Counter(verdicts).most_common(1)
     return common, intervals.wilson(len(verdicts) - times, len(verdicts))
-
-
-def _found(result: Result, measure: str) -> Estimate | None:
-    if measure in (BITS, AUC):
-        return result.bits_per_dim if measure == BITS else result.auc
-    row = result.rows.get(measure)
-    return row and row.estimate
