@@ -16,9 +16,10 @@ BITS, AUC = "bits/dim", "AUC"
 
 GLOW = "affine-capped"
 SHAPES = (GLOW, "affine-relu", "additive-capped", "additive-relu")
-GLOWS = (*SHAPES, "narrow", "images-10000", "images-2000", "faces64")
-"""Cells of `configs/replications.toml`: trained Glows that differ in their coupling and its activation alone, and all
-trained Glows."""
+IMAGES = (GLOW, "images-10000", "images-2000")
+GLOWS = (*SHAPES, "narrow", *IMAGES[1:], "faces64")
+"""Cells of `configs/replications.toml`: trained Glows that differ in their coupling and its activation alone, those that
+differ in the number of their training images alone, and all trained Glows."""
 
 
 def estimate(result: Result, measure: str) -> Estimate | None:
