@@ -93,7 +93,8 @@ class Ablation(Glow):
         return self._placed(v, self.order.argsort())
 
     def initialise(self, x: Tensor, noise: torch.Generator | None = None) -> None:
-        super().initialise(self._placed(x, self.order), noise)
+        # As the model sees them, and on its device: what is no image of its size has no such places to shuffle.
+        super().initialise(self._placed(self.quantise(x), self.order), noise)
 
     def _placed(self, x: Tensor, order: Tensor) -> Tensor:
         """x (B, 3, H, W) with its places in this order, if they are shuffled at all."""

@@ -239,13 +239,14 @@ class Glow(ImageFlow):
     @contextmanager
     def layer_by_layer(self) -> Iterator[None]:
         """Within, steps run as `glowkit.layers` writes them and nothing is folded: slower, but each layer is called."""
+        before = [level.folded for level in self.levels]
         for level in self.levels:
             level.folded = False
         try:
             yield
         finally:
-            for level in self.levels:
-                level.folded = True
+            for level, folded in zip(self.levels, before, strict=True):
+                level.folded = folded
 
     def first_nonfinite(self, v: Tensor) -> str | None:
         with self.layer_by_layer():

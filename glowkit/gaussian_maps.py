@@ -63,23 +63,24 @@ def twist(z: Tensor, strength: float, seed: int = 0) -> Tensor:
     exp(-strength^2 / 2) times the identity, which explains exp(-strength^2) of the variance. The last N mod 4
     coordinates of the deal stay where they are.
     """
-    a, b, c, d = _hands(z.shape[1], seed)
+    a, b, c, d = _hands(z.shape[1], seed, z.device)
     z = _rotate_pairs(z, a, b, strength * z[:, c])
     return _rotate_pairs(z, c, d, strength * z[:, a.roll(-1)])
 
 
 def untwist(z: Tensor, strength: float, seed: int = 0) -> Tensor:
     """The inverse of `twist` with the same strength and seed: the same rotations back, last one first."""
-    a, b, c, d = _hands(z.shape[1], seed)
+    a, b, c, d = _hands(z.shape[1], seed, z.device)
     z = _rotate_pairs(z, c, d, -strength * z[:, a.roll(-1)])
     return _rotate_pairs(z, a, b, -strength * z[:, c])
 
 
 @lru_cache(maxsize=8)
-def _hands(dim: int, seed: int) -> Tensor:
+def _hands(dim: int, seed: int, device: torch.device) -> Tensor:
     if dim < 8:
         raise GlowkitError(f"twist: dimension {dim}; want at least 8 (`swirl` does the plane)")
-    return torch.randperm(dim, generator=torch.Generator().manual_seed(seed))[: dim - dim % 4].reshape(4, -1)
+    deal = torch.randperm(dim, generator=torch.Generator().manual_seed(seed))
+    return deal[: dim - dim % 4].reshape(4, -1).to(device)
 
 
 def _rotate_pairs(z: Tensor, first: Tensor, second: Tensor, angle: Tensor) -> Tensor:

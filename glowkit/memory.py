@@ -92,10 +92,12 @@ STRATEGIES = {"store": run_steps, "recompute": recompute, "invert": invert}
 def set_strategy(model: ImageFlow, memory: str) -> None:
     """Train `model` with one of STRATEGIES from now on; what it computes stays the same, up to rounding.
 
-    Raises GlowkitError for any but "store" if the model has none of a Glow's levels, for which they are made.
+    Raises GlowkitError for any but "store" if the model has no level with kernels to fold: for such they are made.
     """
-    if memory != "store" and not any(isinstance(module, Level) for module in model.modules()):
-        raise GlowkitError(f"training.memory = {memory!r}: this is no Glow, whose levels it is for; want 'store'")
+    if memory != "store" and not any(isinstance(module, Level) and module.folded for module in model.modules()):
+        raise GlowkitError(
+            f"training.memory = {memory!r}: it is for the convolutions of a Glow, and here are none; want 'store'"
+        )
     for module in model.modules():
         if isinstance(module, Level):
             module.strategy = STRATEGIES[memory]

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glowkit import checkpoint, training
+from glowkit import checkpoint, memory, training
 from glowkit.ablations import Ablation, AblationConfig
 from glowkit.errors import GlowkitError
 from glowkit.flow import Glow, GlowConfig
@@ -33,6 +33,33 @@ def test_it_is_a_flow(exchange):
     for one, expected in zip(v, ladj, strict=True):
         jacobian = torch.autograd.functional.jacobian(lambda u: flow(u.view(1, 3, 8, 8))[0][0], one.flatten())
         torch.testing.assert_close(torch.linalg.slogdet(jacobian).logabsdet, expected)
+
+
+@each
+def test_it_goes_on_after_a_look_layer_by_layer(exchange):
+    flow, v = model(exchange), torch.rand(2, 3, 8, 8, dtype=torch.float64) - 0.5
+    z, ladj = flow(v)
+    assert flow.first_nonfinite(v) is None
+    assert torch.equal(flow(v)[0], z) and torch.equal(flow(v)[1], ladj)
+    flow.levels[1].steps[0].norm.bias[0] = torch.nan
+    assert flow.first_nonfinite(v) == "levels.1.steps.0.norm"
+
+
+@each
+@pytest.mark.parametrize("strategy", sorted(set(memory.STRATEGIES) - {"store"}))
+def test_memory_is_saved_where_there_are_kernels_to_fold(exchange, strategy):
+    flow, v = model(exchange), torch.rand(2, 3, 8, 8, dtype=torch.float64) - 0.5
+    flow.requires_grad_(True)
+    if "nets" in exchange:
+        with pytest.raises(GlowkitError, match=f"training.memory = '{strategy}': .* want 'store'") as error:
+            memory.set_strategy(flow, strategy)
+        assert "\n" not in str(error.value)
+        return
+    gradients = []
+    for way in ("store", strategy):
+        memory.set_strategy(flow, way)
+        gradients.append(torch.autograd.grad(flow.log_prob_of(*flow(v)).sum(), tuple(flow.parameters())))
+    torch.testing.assert_close(*gradients)
 
 
 @each
@@ -83,6 +110,34 @@ def test_shuffling_the_image_first_is_the_same():
     plain = model({})
     plain.load_state_dict(flow.state_dict())
     torch.testing.assert_close(flow(v), plain(v.flatten(2)[:, :, flow.order].view_as(v)))
+
+
+def test_so_it_is_at_the_start_with_noise_that_falls_on_the_shuffled_image():
+    x = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
+    flow, plain = model({"pixels": "shuffled"}), model({})
+    flow.initialise(x, torch.Generator().manual_seed(1))
+    plain.initialise(x.flatten(2)[:, :, flow.order].view_as(x), torch.Generator().manual_seed(1))
+    for own, other in zip(flow.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(own, other)
+
+
+@each
+def test_what_is_no_image_of_its_size_is_told_in_a_line(exchange):
+    for shape in [(2, 3, 16, 16), (2, 3, 4, 4), (3, 8, 8)]:
+        with pytest.raises(GlowkitError, match=r"images of shape .*: this model takes \(B, 3, 8, 8\)"):
+            model(exchange).initialise(torch.rand(shape))
+
+
+@each
+def test_it_works_on_its_own_device_alone(exchange, monkeypatch):
+    """On the device of shapes, which refuses whatever lies on another."""
+    flow, x = model(exchange).to("meta"), torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    z, ladj = flow(flow.dequantise(x))
+    assert z.device.type == ladj.device.type == flow.inverse(z).device.type == "meta"
+    begun = []  # of floats the plain flow asks whether they are images, which shapes do not tell
+    monkeypatch.setattr(Glow, "initialise", lambda self, x, noise: begun.append(x.device.type))
+    flow.initialise(x)
+    assert begun == ["meta"]
 
 
 def test_dense_nets_see_the_whole_picture():

@@ -67,6 +67,13 @@ def test_twisted_normals_are_normal_and_not_linear():
     assert maps.linear_share(z, maps.Rotation(8, dtype=DOUBLE)(z)) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("there_and_back", [maps.twist, maps.untwist])
+def test_points_are_twisted_where_they_are(there_and_back):
+    """On the device of shapes, which refuses whatever lies on another."""
+    for device in ("cpu", "meta", "cpu"):
+        assert there_and_back(torch.zeros(2, 9, device=device), 1.0).device.type == device
+
+
 def test_twist_needs_two_pairs_of_pairs():
     with pytest.raises(GlowkitError, match="want at least 8"):
         maps.twist(torch.zeros(1, 7), 1.0)
