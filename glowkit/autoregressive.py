@@ -76,7 +76,7 @@ class AutoregressiveConfig:
         return (self.image_size // self.patch) ** 2
 
     @property
-    def token(self) -> int:
+    def token_size(self) -> int:
         """P, the numbers of a patch."""
         return 3 * self.patch**2
 
@@ -85,7 +85,7 @@ class AutoregressiveConfig:
         """How many numbers such a flow learns."""
         w, norm = self.width, 2 * self.width
         layer = 2 * norm + 4 * (w + 1) * w + (2 * INNER * w + INNER + 1) * w
-        ends = (self.token + 1 + self.tokens) * w + norm + 2 * (w + 1) * self.token
+        ends = (self.token_size + 1 + self.tokens) * w + norm + 2 * (w + 1) * self.token_size
         return 2 * 3 + self.blocks * (self.layers * layer + ends)
 
     def as_dict(self) -> dict:
@@ -99,17 +99,19 @@ class Layer(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attended, self.found = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.net = nn.Sequential(nn.Linear(width, INNER * width), nn.GELU(), nn.Linear(INNER * width, width))
 
     def forward(self, h: Tensor, past: list[Tensor] | None = None) -> Tensor:
-        """h (B, T, width) of all tokens; or of one, T = 1, and then `past` has the keys and values of those before."""
-        query, *seen = self.attended(self.norm1(h)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        """h (B, T, width) -> the same shape, of all tokens; or of one, T = 1, and then `past` has the keys and values
+        of those before, and gets its own.
+        """
+        query, *seen = self.qkv(self.norm1(h)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if past is not None:
             # In place of what was there: the next token's past.
             seen = past[:] = [torch.cat(pair, 2) for pair in zip(past, seen, strict=True)] if past else seen
         found = F.scaled_dot_product_attention(query, *seen, is_causal=past is None)
-        h = h + self.found(found.transpose(1, 2).flatten(2))
+        h = h + self.out(found.transpose(1, 2).flatten(2))
         return h + self.net(self.norm2(h))
 
 
@@ -122,10 +124,10 @@ class Block(nn.Module):
     def __init__(self, config: AutoregressiveConfig, backwards: bool) -> None:
         super().__init__()
         self.backwards = backwards
-        self.embed = nn.Linear(config.token, config.width)
+        self.embed = nn.Linear(config.token_size, config.width)
         self.positions = nn.Parameter(0.02 * torch.randn(config.tokens, config.width))
         self.layers = nn.ModuleList(Layer(config.width, config.heads) for _ in range(config.layers))
-        self.norm, self.last = nn.LayerNorm(config.width), nn.Linear(config.width, 2 * config.token)
+        self.norm, self.last = nn.LayerNorm(config.width), nn.Linear(config.width, 2 * config.token_size)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 

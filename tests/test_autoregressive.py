@@ -82,8 +82,8 @@ def test_a_layer_is_a_transformers_of_torch():
     layer, h = stirred(Layer(12, 3)), torch.randn(2, 5, 12)
     theirs = nn.TransformerEncoderLayer(12, 3, 48, 0.0, "gelu", batch_first=True, norm_first=True)
     theirs.load_state_dict({
-        "self_attn.in_proj_weight": layer.attended.weight, "self_attn.in_proj_bias": layer.attended.bias,
-        "self_attn.out_proj.weight": layer.found.weight, "self_attn.out_proj.bias": layer.found.bias,
+        "self_attn.in_proj_weight": layer.qkv.weight, "self_attn.in_proj_bias": layer.qkv.bias,
+        "self_attn.out_proj.weight": layer.out.weight, "self_attn.out_proj.bias": layer.out.bias,
         "linear1.weight": layer.net[0].weight, "linear1.bias": layer.net[0].bias,
         "linear2.weight": layer.net[2].weight, "linear2.bias": layer.net[2].bias,
         "norm1.weight": layer.norm1.weight, "norm1.bias": layer.norm1.bias,
