@@ -6,7 +6,7 @@ step of each is as much of the attribute; they are compared where they succeed e
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from glowkit import affine, controlled
 from glowkit.measured import Found, rounded
 from glowkit.measures.rivals import LARGEST, LDA, TRAINING, VALIDATION, encoded, lines
-from glowkit.measures.stage import Stage
+from glowkit.measures.stage import Stage, once
 from glowkit.measures.success import Table, at_equal_success
 from glowkit.measures.sweep import ALPHAS, Edits, edited, follow, kept_edits, swept
 from glowkit.study import NOISE
@@ -25,7 +25,8 @@ from glowkit.study import NOISE
 MEAN = "mean"
 LOGISTIC = "logistic regression"
 CHOOSING = 5
-"""One in so many of the faces that are edited chooses among directions; the others decide."""
+"""One more face chooses among directions for every so many that decide. Where fewer than CHOOSING * success.ENOUGH
+decide (`Stage.each`), too few choose, and both rows stay open."""
 
 
 class Comparison(NamedTuple):
@@ -106,7 +107,7 @@ def _moved(stage: Stage, rows: np.ndarray, line: Tensor, alpha: float) -> Tensor
     return stage.decode(affine.add(stage.z[NOISE][rows], line, alpha))
 
 
-@cache
+@once
 def all_directions(stage: Stage) -> dict[str, Tensor]:
     """By name, directions (A, D) of all attributes, scaled as the module says; "mean" is the difference of means."""
     names, levels = stage.attributes, stage.flow.level_slices

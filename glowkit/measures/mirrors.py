@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from glowkit import affine, heuristics, intervals, realism
 from glowkit.edits import finite
 from glowkit.intervals import Estimate
 from glowkit.measured import Found, rounded
-from glowkit.measures.stage import Stage
+from glowkit.measures.stage import Stage, once
 from glowkit.study import CENTRES, NOISE
 from glowkit.traits import PoseReader, TraitReader, beyond_chance, difference_by_chance
 
@@ -42,7 +41,7 @@ class Mirrored:
         return self.traits[kind][k] != self.start[k]
 
 
-@cache
+@once
 def mirrored(stage: Stage, encoding: str) -> Mirrored:
     """The specular images of PEOPLE people, about the origin and about the mean of the latents."""
     rows = stage.faces(n=PEOPLE)
@@ -63,7 +62,7 @@ def mirrored(stage: Stage, encoding: str) -> Mirrored:
     )
 
 
-@cache
+@once
 def _reader(stage: Stage) -> TraitReader:
     """Of the first judge, and of pose where landmarks teach to read it, on faces of other people than are mirrored."""
     landmarks = stage.album.landmarks

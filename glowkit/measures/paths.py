@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from glowkit import affine, gaussianity, intervals
 from glowkit.edits import finite
 from glowkit.intervals import Estimate
 from glowkit.measured import Found, rounded
-from glowkit.measures.stage import Stage, pairs
+from glowkit.measures.stage import Stage, once, pairs
 from glowkit.study import CENTRES, NOISE
 
 PAIRS = 250
@@ -45,7 +44,7 @@ class Halfway:
         return bool(self.passes[FADE].mean() > BLIND)
 
 
-@cache
+@once
 def halfway(stage: Stage, encoding: str) -> Halfway:
     """Half way between the faces of PAIRS pairs of two people each, decoded."""
     ends = np.array(list(pairs(stage, PAIRS)))

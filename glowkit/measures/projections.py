@@ -14,7 +14,7 @@ from glowkit import classifiers, intervals
 from glowkit.intervals import Estimate
 from glowkit.linear import Whole, fit_whole
 from glowkit.measured import Found, rounded
-from glowkit.measures.stage import ENCODINGS, Stage, batches
+from glowkit.measures.stage import ENCODINGS, Stage, batches, once
 from glowkit.study import CENTRES, NOISE
 
 LATENT, PIXEL, LINEAR = "latent", "image", "linear flow"
@@ -118,7 +118,7 @@ def c24(stage: Stage) -> Found:
     )
 
 
-@cache
+@once
 def projections(stage: Stage, encoding: str) -> dict[tuple[str, str], np.ndarray]:
     """(m, A) signed lengths of all faces along each attribute's lines, by space and kind.
 

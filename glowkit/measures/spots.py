@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from glowkit import corruption, intervals
 from glowkit.corruption import visible_change
 from glowkit.errors import GlowkitError
 from glowkit.measured import Found, rounded
-from glowkit.measures.stage import Stage
+from glowkit.measures.stage import Stage, once
 from glowkit.study import NOISE
 
 FACES, AT_ONCE = 100, 10
@@ -83,7 +82,7 @@ def c26(stage: Stage) -> Found:
     )
 
 
-@cache
+@once
 def corrupted(stage: Stage) -> Corruptions:
     """The pictures behind both rows."""
     rows, rng = stage.faces(n=FACES), np.random.default_rng(0)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, wraps
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +24,11 @@ from glowkit.dataset import PROCEDURAL, Dataset, cache_folder, kind_of, open_dat
 from glowkit.errors import GlowkitError
 from glowkit.files import sealed, sealing
 from glowkit.image_flow import BIN_CENTRES, ImageFlow
-from glowkit.judge import Judge, open_judge
+from glowkit.judge import FIRST, SECOND, Judge, open_judge
 from glowkit.linear import LinearConfig, LinearFlow
 from glowkit.randomness import stream
 from glowkit.realism import LooksReader
-from glowkit.study import CENTRES, NOISE, Study, open_study
+from glowkit.study import CENTRES, FILE, NOISE, Study, open_study
 
 DATA_SEED = 1
 """Of the drawn faces that decide: those of seed 0 trained the models, and were shown by the first edition."""
@@ -42,8 +43,8 @@ class Stage:
 
     judges: the two of them. attributes (A): those that the study and both judges know. labels bool (m, A), people
     (m,), x uint8 (m, 3, H, W); z[encoding] (m, D), mapped from disk. folder: where what takes long is kept, in the
-    cache; another study, another model or other faces have another one. each[space]: how many faces an attribute is
-    added to and removed from, in each space of the sweep: the first ones of the same list.
+    cache; with another model, study or judge, other faces or another `each` it is another one. each[space]: how many
+    faces an attribute is added to and removed from, in each space of the sweep: the first ones of the same list.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Stage:
     z: dict[str, Tensor]
     folder: Path
     each: Mapping[str, int] = field(default_factory=EACH.copy)
+    _found: dict[tuple, Any] = field(default_factory=dict, init=False, repr=False)  # by functions that look `once`
 
     @property
     def drawn(self) -> bool:
@@ -139,8 +141,10 @@ def open_stage(
     attributes = [attribute for attribute in study.attributes if all(attribute in names for names in known)]
     columns = [album.attributes.index(attribute) for attribute in attributes]
     people = np.arange(len(where)) if album.identities is None else album.identities[where]
-    sums = [checkpoint.weights_hash(folder), *(hashlib.sha256(a.tobytes()).hexdigest() for a in (where, study.mean))]
-    key = hashlib.sha256(" ".join([album.name, str(album.seed), *sums]).encode()).hexdigest()[:12]
+    theirs = checkpoint.folder_of(judges or folder)
+    files = folder / checkpoint.WEIGHTS, folder / FILE, theirs / FIRST.file, theirs / SECOND.file
+    made_of = album.name, album.seed, where.tolist(), sorted(each.items()), [checkpoint.sha256(file) for file in files]
+    key = hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]
     stage = Stage(
         folder.name, flow, study, both, album, where, attributes,
         np.asarray(album.labels, bool)[where][:, columns], people, album.images(where), {},
@@ -149,6 +153,19 @@ def open_stage(
     for encoding in ENCODINGS:
         stage.z[encoding] = _encoded(stage, encoding)
     return stage
+
+
+def once(look: Callable) -> Callable:
+    """look(stage, *others), done once: what it finds is kept with the stage, and goes when the stage goes."""
+
+    @wraps(look)
+    def found(stage: Stage, *others: Any) -> Any:
+        key = look, *others
+        if key not in stage._found:
+            stage._found[key] = look(stage, *others)
+        return stage._found[key]
+
+    return found
 
 
 # Of models of one data set, these are the same.

@@ -7,7 +7,6 @@ the same faces, or, of photographs, in held-out ones that have the attribute.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from glowkit.intervals import Estimate
 from glowkit.judge import Judge
 from glowkit.measured import Found, rounded
 from glowkit.measures.projections import known
-from glowkit.measures.stage import PIXEL, Stage
+from glowkit.measures.stage import PIXEL, Stage, once
 from glowkit.measures.sweep import ALPHAS, Edits, edit, sweep
 from glowkit.study import CENTRES, NOISE
 
@@ -359,7 +358,7 @@ class Table:
         )
 
 
-@cache
+@once
 def _adding(stage: Stage, space: str, judge: int) -> Table:
     made = sweep(stage)
     return Table(stage, [(made[name, True, space], made[name, True, PIXEL]) for name in stage.attributes], judge)
@@ -438,7 +437,7 @@ def _ceiling(stage: Stage, edits: Edits, judge: int) -> np.ndarray:
     return np.full(len(edits.rows), right[0 if edits.wanted else 1])
 
 
-@cache
+@once
 def _right(stage: Stage, judge: Judge) -> np.ndarray:
     """(A, 2): sensitivity and specificity of a judge on the stage's own pictures."""
     seen = torch.cat([judge(part) for part in stage.x.split(500)]).cpu().numpy() > 0.5
@@ -501,7 +500,7 @@ class _Sheet:
         self.count = np.stack([count, study.n - count], 1)
 
 
-@cache
+@once
 def _sheet(stage: Stage) -> _Sheet:
     return _Sheet(stage)
 

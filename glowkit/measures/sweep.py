@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from glowkit import affine, edits
 from glowkit.files import sealed, sealing
-from glowkit.measures.stage import PIXEL, Stage
+from glowkit.measures.stage import PIXEL, Stage, once
 from glowkit.study import CENTRES, NOISE
 
 SPACES = (NOISE, CENTRES, PIXEL)
@@ -120,7 +120,7 @@ def judged(judge, x: Tensor) -> np.ndarray:
     return torch.cat([judge.logits(part.nan_to_num(0.0)) for part in x.split(256)]).cpu().double().numpy()
 
 
-@cache
+@once
 def sweep(stage: Stage) -> dict[tuple[str, bool, str], Edits]:
     """All edits by (attribute, wanted, space)."""
     found = {}

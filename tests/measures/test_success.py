@@ -22,6 +22,7 @@ class Planted:
 
     attributes: list = field(default_factory=lambda: NAMES)
     drawn: bool = True
+    _found: dict = field(default_factory=dict)
 
 
 def planted(gain: float, dearer: float, ceiling: float = 0.8, seed: int = 0) -> dict:
