@@ -269,7 +269,7 @@ def measure(model: str, data: str | None, rows: tuple[str, ...]) -> None:
 @click.argument("plan", type=PATH, default="configs/replications.toml")
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, help="How many models at a time, a thread each.")
 @click.option("--out", type=PATH, default=Path("data/replications"), help="Folder of the results.")
-@click.option("--only", help="One cell of the plan, or one of its runs: affine-seed1, say.")
+@click.option("--only", help="One cell of the plan, or one of its runs: affine-capped-seed1, say.")
 def replicate(plan: Path, jobs: int, out: Path, only: str | None) -> None:
     """Train, study and measure the small models of the file PLAN; run again, it goes on where it was stopped."""
     from glowkit.replications.plan import read_plan

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from glowkit.errors import GlowkitError
 from glowkit.heuristics import partial_differences
 from glowkit.study import Study
 
@@ -23,7 +24,9 @@ def mean(study: Study, attribute: str, levels: Sequence[slice]) -> np.ndarray:
 def partial(study: Study, attribute: str, levels: Sequence[slice]) -> np.ndarray:
     """What the attribute changes while all others stay: least squares on all attributes at once.
 
-    The difference of means itself where the held-out images do not tell, for all or none of them have the attribute.
+    `partial_differences` is for labels of the images that gave the means. A study keeps none of these, and those of its
+    held-out images stand in for them. The difference of means itself where they do not tell, for all or none of them
+    have the attribute.
     """
     told = _told(study)
     if attribute not in told:
@@ -49,8 +52,8 @@ def shrunk(study: Study, attribute: str, levels: Sequence[slice]) -> np.ndarray:
 
     The positive part of James and Stein's estimator, level by level; 0 where noise is all there is.
     """
-    direction, positives = study.direction(attribute).astype(float), study.count(attribute)
-    noise = study.moments()[1].astype(float) * (1 / positives + 1 / (study.n - positives))
+    direction = study.direction(attribute).astype(float)
+    noise = study.moments()[1].astype(float) * study.noise_factor(attribute)
     for level in levels:
         direction[level] *= max(0.0, 1 - noise[level].sum() / np.square(direction[level]).sum())
     return direction.astype(np.float32)
@@ -66,7 +69,9 @@ DIRECTIONS = {"mean": mean, "partial": partial, "conditional": conditional, "shr
 
 
 def direction(kind: str, study: Study, attribute: str, levels: Sequence[slice]) -> np.ndarray:
-    """One of DIRECTIONS, `scaled`: float32 (D,)."""
+    """One of DIRECTIONS, `scaled`: float32 (D,). Raises GlowkitError for any other kind."""
+    if kind not in DIRECTIONS:
+        raise GlowkitError(f"direction {kind!r}: want one of {', '.join(DIRECTIONS)}")
     return scaled(DIRECTIONS[kind](study, attribute, levels), study.direction(attribute)).astype(np.float32)
 
 

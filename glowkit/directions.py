@@ -12,8 +12,7 @@ from glowkit.study import Study
 
 def noise_floor(study: Study, attribute: str, encoding: str | None = None) -> float:
     """E |noise|^2 in the squared norm of a direction: the latents' variance, summed, times (1/n+ + 1/n-)."""
-    positives = study.count(attribute)
-    return float(study.moments(encoding)[1].sum(dtype=float)) * (1 / positives + 1 / (study.n - positives))
+    return float(study.moments(encoding)[1].sum(dtype=float)) * study.noise_factor(attribute)
 
 
 def signal_length(study: Study, attribute: str) -> float:
@@ -23,15 +22,14 @@ def signal_length(study: Study, attribute: str) -> float:
 
 def noise_share(study: Study, attribute: str, encoding: str | None = None) -> Estimate:
     """The noise floor's share of |direction|^2; the interval is for the noise of |direction|^2 itself."""
-    positives = study.count(attribute)
-    variance = study.moments(encoding)[1].astype(float) * (1 / positives + 1 / (study.n - positives))
+    variance = study.moments(encoding)[1].astype(float) * study.noise_factor(attribute)
     square = study.direction(attribute, encoding).astype(float) ** 2
     whole, floor = square.sum(), noise_floor(study, attribute, encoding)
     # |s + e|^2 has variance 4 sum(v s^2) + 2 sum(v^2); seen is (s + e)^2, so its excess over v is s^2.
     signal = (square - variance).clip(min=0)
     spread = np.sqrt(4 * (variance * signal).sum() + 2 * np.square(variance).sum())
     low, high = floor / (whole + 1.96 * spread), floor / max(whole - 1.96 * spread, floor / 2)
-    return Estimate(float(floor / whole), (float(low), float(high)), positives)
+    return Estimate(float(floor / whole), (float(low), float(high)), study.count(attribute))
 
 
 def noise_share_of_halves(cosine: float) -> float:

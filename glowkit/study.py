@@ -141,12 +141,19 @@ class Study:
         i = self.index(attribute)
         return dict(zip(self._noise.counts[:, i].astype(int).tolist(), self._noise.thinned[:, i].tolist(), strict=True))
 
+    def noise_factor(self, attribute: str) -> float:
+        """1/n+ + 1/n-: the variance of a direction, a difference of two means, in that of the latents.
+
+        Raises GlowkitError if all images or none have the attribute.
+        """
+        positives = int(self.counts[self._told_of(attribute)])
+        return 1 / positives + 1 / (self.n - positives)
+
     def noise_part(self, attribute: str) -> float:
         """The part in |direction|^2 of dequantisation noise alone: what more draws an image would take off."""
         self._which(NOISE)
-        n = self.count(attribute)
         single = float(self._noise.within.sum())
-        floor = single / self.draws * (1 / n + 1 / (self.n - n))
+        floor = single / self.draws * self.noise_factor(attribute)
         return floor / float(np.square(self.direction(attribute), dtype=float).sum())
 
     def _which(self, encoding: str | None) -> str:
@@ -155,13 +162,18 @@ class Study:
             raise GlowkitError(f"encoding {encoding!r}: {self.name} was studied with {', '.join(self._class_means)}")
         return encoding
 
-    def _class_mean(self, mean: np.ndarray, class_means: np.ndarray, attribute: str, positive: bool) -> np.ndarray:
+    def _told_of(self, attribute: str) -> int:
+        """The index of an attribute that some images have and some have not; GlowkitError of any other."""
         i = self.index(attribute)
         if not 0 < self.counts[i] < self.n:
             raise GlowkitError(
                 f"attribute {attribute!r}: {self.counts[i]:,.0f} of the {self.n:,} images that {self.name} was studied "
                 "with have it; it takes some with and some without"
             )
+        return i
+
+    def _class_mean(self, mean: np.ndarray, class_means: np.ndarray, attribute: str, positive: bool) -> np.ndarray:
+        i = self._told_of(attribute)
         if positive:
             return class_means[i].astype(np.float32)
         p = self.counts[i] / self.n

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glowkit import controlled
+from glowkit.errors import GlowkitError
 from glowkit.study import NOISE, Noise, Study
 
 DIM, N = 40, 4000
@@ -98,3 +99,8 @@ def test_every_direction_is_one_of_the_study(planted, kind):
     assert found.dtype == np.float32 and found @ planted[0].direction("b") == pytest.approx(
         np.square(planted[0].direction("b")).sum(), rel=1e-4
     )
+
+
+def test_a_direction_that_is_none_is_told_in_a_line(planted):
+    with pytest.raises(GlowkitError, match="direction 'mene': want one of mean, partial, conditional, shrunk"):
+        controlled.direction("mene", planted[0], "b", LEVELS)

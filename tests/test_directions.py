@@ -1,9 +1,12 @@
 """The noise of directions against simulations whose signal is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from glowkit import directions
+from glowkit.errors import GlowkitError
 from glowkit.study import Study
 
 
@@ -19,7 +22,6 @@ def study_of(z, labels, attributes):
 
 
 def test_the_noise_floor_is_what_random_labels_give_and_the_share_covers_the_truth():
-    rng = np.random.default_rng(0)
     dim, n = 400, 2000
     signal = np.zeros(dim)
     signal[:20] = 0.5  # |signal|^2 = 5
@@ -73,3 +75,12 @@ def test_the_length_of_a_direction_without_its_noise():
     rng = np.random.default_rng(1)
     lengths = [directions.signal_length(study_of(rng.normal(size=(40, 5)), labels, ["A"]), "A") for _ in range(20)]
     assert min(lengths) == 0 and np.isfinite(lengths).all()
+
+
+@pytest.mark.parametrize("measured", [directions.noise_floor, directions.signal_length, directions.noise_share])
+@pytest.mark.parametrize("has", [True, False])
+def test_an_attribute_of_all_or_none_is_told_in_a_line(measured, has):
+    z = np.random.default_rng(0).normal(size=(40, 5))
+    found = replace(study_of(z, np.arange(40)[:, None] < 20, ["A"]), counts=np.array([40 * has]))
+    with pytest.raises(GlowkitError, match=f"attribute 'A': {40 * has} of the 40 images .* some with and some without"):
+        measured(found, "A")
