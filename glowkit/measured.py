@@ -101,9 +101,17 @@ def rounded(value: Any, digits: int = 4) -> Any:
             return value
 
 
-def estimate_of(numbers: list) -> Estimate:
-    """An estimate as `rounded` left it in `details`."""
-    return _estimate("details", numbers)
+def estimate_of(numbers: list, where: str = "details") -> Estimate:
+    """An estimate as `listed` made it, or `rounded` left it in `details`; `where` an error says it is."""
+    right = len(numbers) == 4 and all(type(x) in (int, float) and math.isfinite(x) for x in numbers)
+    if not (right and numbers[1] <= numbers[0] <= numbers[2] and type(numbers[3]) is int and numbers[3] >= 1):
+        raise GlowkitError(f"{where} = {numbers}: want estimate, low, high and a whole n")
+    return Estimate(numbers[0], (numbers[1], numbers[2]), numbers[3])
+
+
+def listed(estimate: Estimate) -> list:
+    """[estimate, low, high, n], as files have it."""
+    return [float(estimate.estimate), *map(float, estimate.ci), int(estimate.n)]
 
 
 def sums(folder: Path) -> dict[str, str]:
@@ -114,19 +122,12 @@ def sums(folder: Path) -> dict[str, str]:
 def as_json(found: Found) -> dict:
     """A row as files have it."""
     readings = {"estimate": found.estimate, "second": found.second, "centres": found.centres}
-    numbers = {key: [float(e.estimate), *map(float, e.ci), int(e.n)] for key, e in readings.items() if e is not None}
+    numbers = {key: listed(found) for key, found in readings.items() if found is not None}
     return {**numbers, "control": found.control, "date": found.date, "details": dict(found.details)}
 
 
 def found_of(id: str, row: Any) -> Found:
     """The row `id` from what `as_json` made of it. Raises GlowkitError if it is anything else."""
     fields.check(row, ROW, f"{id}.", required=("estimate", "control", "date", "details"))
-    readings = {key: _estimate(f"{id}.{key}", row[key]) for key in ("estimate", "second", "centres") if key in row}
+    readings = {key: estimate_of(row[key], f"{id}.{key}") for key in ("estimate", "second", "centres") if key in row}
     return Found(**readings, control=row["control"], details=row["details"], date=row["date"])
-
-
-def _estimate(where: str, numbers: list) -> Estimate:
-    right = len(numbers) == 4 and all(type(x) in (int, float) and math.isfinite(x) for x in numbers)
-    if not (right and numbers[1] <= numbers[0] <= numbers[2] and type(numbers[3]) is int and numbers[3] >= 1):
-        raise GlowkitError(f"{where} = {numbers}: want estimate, low, high and a whole n")
-    return Estimate(numbers[0], (numbers[1], numbers[2]), numbers[3])

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable, Sequence
 import numpy as np
 
 from glowkit import intervals
+from glowkit.errors import GlowkitError
 from glowkit.intervals import Estimate
 from glowkit.replications.components import Components, components
 from glowkit.replications.results import Result
@@ -18,8 +19,8 @@ GLOW = "affine-capped"
 SHAPES = (GLOW, "affine-relu", "additive-capped", "additive-relu")
 IMAGES = (GLOW, "images-10000", "images-2000")
 GLOWS = (*SHAPES, "narrow", *IMAGES[1:], "faces64")
-"""Cells of `configs/replications.toml`: trained Glows that differ in their coupling and its activation alone, those that
-differ in the number of their training images alone, and all trained Glows."""
+"""Cells of `configs/replications.toml`: trained Glows that differ in their coupling and its activation alone, or in the
+number of their training images alone; and all trained Glows."""
 
 
 def estimate(result: Result, measure: str) -> Estimate | None:
@@ -45,10 +46,13 @@ def by_cell(results: Iterable[Result], measure: str) -> dict[str, np.ndarray]:
 
 
 def spread(results: Iterable[Result], measure: str, cells: Sequence[str]) -> Components:
-    """Of these cells' runs: the standard deviation between seeds of a cell, and that between the cells' true means."""
-    cells_of = {cell: values for cell, values in by_cell(results, measure).items() if cell in cells}
-    names = np.repeat(list(cells_of), [len(values) for values in cells_of.values()])
-    return components(np.concatenate(list(cells_of.values())), names)
+    """Of these cells' runs: the standard deviation between seeds of a cell, and that between the cells' true means.
+
+    A run that has no number is left out. Raises GlowkitError, as `components` does, if too few are left.
+    """
+    numbers = by_cell(results, measure)
+    known = [(number, cell) for cell in numbers if cell in cells for number in numbers[cell] if not np.isnan(number)]
+    return components([number for number, _ in known], [cell for _, cell in known])
 
 
 def typical_half_width(results: Iterable[Result], measure: str) -> float:
@@ -58,6 +62,11 @@ def typical_half_width(results: Iterable[Result], measure: str) -> float:
 
 
 def flips(verdicts: Sequence[Hashable]) -> tuple[Hashable, Estimate]:
-    """The verdict that most runs reach, and how often a run reaches another (with Wilson's interval)."""
+    """The verdict that most runs reach, and how often a run reaches another (with Wilson's interval).
+
+    Raises GlowkitError without a verdict.
+    """
+    if not verdicts:
+        raise GlowkitError("flips: no verdicts; want that of one run at least")
     (common, times), *_ = Counter(verdicts).most_common(1)
     return common, intervals.wilson(len(verdicts) - times, len(verdicts))

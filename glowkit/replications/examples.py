@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from glowkit import affine
+from glowkit.errors import GlowkitError
 from glowkit.files import replacing
 from glowkit.measures.stage import Stage
 from glowkit.pixels import to_pixels
@@ -22,8 +23,15 @@ ROWS = ("face", *(f"{attribute}, {what}" for attribute in ATTRIBUTES for what in
 
 @torch.no_grad()
 def write(stage: Stage, path: Path) -> None:
-    """Writes the picture: FACES faces without the ATTRIBUTES as they are encoded, edited at alpha 1, and drawn anew."""
+    """Writes the picture: FACES faces without the ATTRIBUTES as they are encoded, edited at alpha 1, and drawn anew.
+
+    Raises GlowkitError where an attribute is unknown to the study or a judge, or so many faces are not there.
+    """
+    if unknown := [attribute for attribute in ATTRIBUTES if attribute not in stage.attributes]:
+        raise GlowkitError(f"{unknown[0]} is unknown to the study or to a judge")
     rows = stage.faces(~np.any([stage.has(attribute) for attribute in ATTRIBUTES], axis=0), FACES)
+    if len(rows) < FACES:
+        raise GlowkitError(f"{len(rows)} faces without {' and '.join(ATTRIBUTES)}, of the {FACES} that it shows")
     pictures = [stage.pixels(rows, NOISE)]
     for attribute in ATTRIBUTES:
         added = affine.add(stage.z[NOISE][rows], stage.study.direction(attribute, NOISE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from glowkit import bundled, checkpoint, fields
 from glowkit.checkpoint import Config as Shape
 from glowkit.errors import GlowkitError
+from glowkit.linear import LinearConfig
 from glowkit.measures import ROWS
 from glowkit.measures.stage import EACH
 from glowkit.trainer import SETTINGS, Settings
@@ -64,6 +66,9 @@ class Plan:
     each: Mapping[str, int]
     runs: list[Run]
 
+    def start_of(self, run: Run) -> Run | None:
+        return next((other for other in self.runs if other.name == run.start), None)
+
 
 def name_of(cell: str, seed: int) -> str:
     """Of a run, its folder and its result."""
@@ -79,6 +84,8 @@ def read_plan(path: str | Path) -> Plan:
     path, content = bundled.read_toml(path, "replications.toml is an example of a plan")
     try:
         fields.check(content, PLAN, "", required=("data", "judges", "rows", "study", "faces", "cells"))
+        if not content["cells"]:
+            raise GlowkitError("cells = []: want one at least")
         each = EACH | content.get("each", {})
         fields.check(each, dict.fromkeys(EACH, fields.Whole(1, 10**4)), "each.")
         if unknown := [row for row in content["rows"] if row not in ROWS]:
@@ -99,6 +106,8 @@ def read_plan(path: str | Path) -> Plan:
 
 def _runs(content: dict[str, Any], cell: Any, where: str) -> list[Run]:
     fields.check(cell, CELL, where, required=("name", "seeds"))
+    if not re.fullmatch(r"\w[\w.-]*", cell["name"]):  # it is that of a folder and of a file
+        raise GlowkitError(f"{where}name = {cell['name']!r}: it must be letters, digits, '-', '_' and '.'")
     shape = checkpoint.KINDS[cell.get("kind", "glow")].config
     shared = {key: value for key, value in content.get("model", {}).items() if key in shape.kinds}
     model = shared | cell.get("model", {})
@@ -109,6 +118,8 @@ def _runs(content: dict[str, Any], cell: Any, where: str) -> list[Run]:
     if not cell["seeds"] or any(seeds.wants(seed) for seed in cell["seeds"]):
         raise GlowkitError(f"{where}seeds = {cell['seeds']}: it must be a list of whole numbers")
     start, made = cell.get("start"), shape(**model)
+    if start and shape is LinearConfig:
+        raise GlowkitError(f"{where}start = {start!r}: a linear flow starts from nothing")
     return [
         Run(
             cell["name"], seed, cell.get("data", content["data"]), made, Settings(**training, seed=seed),

@@ -12,7 +12,7 @@ from glowkit import bundled, fields
 from glowkit.errors import GlowkitError
 from glowkit.files import expanded, replacing
 from glowkit.intervals import Estimate
-from glowkit.measured import Found, as_json, estimate_of, found_of
+from glowkit.measured import Found, as_json, estimate_of, found_of, listed
 
 FOLDER = bundled.root() / "data" / "replications"
 FIELDS = {
@@ -29,8 +29,8 @@ class Result:
 
     model, training: its shape and settings; images: how many of `data` it learnt from; faces: what it was measured on.
     bits_per_dim: of held-out faces. auc: mean AUC of the mean projection over all attributes. rows: of the ledger, None
-    where the model cannot decide one. seconds: of one core, by what they went into; machine: on which the last digits
-    depend.
+    where the model cannot decide one. seconds: of one core, by what they went into; of training before it was stopped,
+    those that its log tells of, on the clock of the wall. machine: on which the last digits depend.
     """
 
     cell: str
@@ -53,7 +53,7 @@ class Result:
     def numbers(self) -> dict[str, Any]:
         """All that a second run has to find again."""
         rows = {id: found and as_json(replace(found, date="")) for id, found in self.rows.items()}
-        return {"bits_per_dim": _listed(self.bits_per_dim), "auc": _listed(self.auc), "rows": rows}
+        return {"bits_per_dim": listed(self.bits_per_dim), "auc": listed(self.auc), "rows": rows}
 
 
 def write(result: Result, path: Path) -> None:
@@ -71,12 +71,14 @@ def read(path: Path) -> Result:
     try:
         content = fields.from_json(path.read_bytes())
         fields.check(content, FIELDS, "", required=FIELDS)
-        rows = {id: row and found_of(id, row) for id, row in content["rows"].items()}
-        estimates = {key: estimate_of(content[key]) for key in ("bits_per_dim", "auc")}
+        rows = {id: None if row is None else found_of(id, row) for id, row in content["rows"].items()}
+        estimates = {key: estimate_of(content[key], key) for key in ("bits_per_dim", "auc")}
     except FileNotFoundError:
         raise GlowkitError(f"{path}: no such file; `glowkit replicate` makes it") from None
     except (ValueError, GlowkitError) as error:
-        raise GlowkitError(f"{path}: not the result of a run ({error}); make it anew: `glowkit replicate`") from None
+        raise GlowkitError(
+            f"{path}: not the result of a run ({error}); remove it, and `glowkit replicate` makes it anew"
+        ) from None
     return Result(**{**content, **estimates, "rows": rows})
 
 
@@ -86,10 +88,6 @@ def open_replications(folder: str | Path = FOLDER) -> list[Result]:
     if not found:
         raise GlowkitError(f"{folder}: no results there yet; make them: `glowkit replicate configs/replications.toml`")
     return sorted(found, key=lambda result: (result.cell, result.seed))
-
-
-def _listed(estimate: Estimate) -> list:
-    return [float(estimate.estimate), *map(float, estimate.ci), int(estimate.n)]
 
 
 def _row_a_line(key: str, value: Any) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from glowkit.errors import GlowkitError
 from glowkit.intervals import Estimate
 from glowkit.measured import Found
 from glowkit.replications import across, results
@@ -44,6 +45,17 @@ def test_the_spread_is_that_of_an_analysis_of_variance_of_the_cells_asked_for():
     assert cell.estimate == pytest.approx(np.sqrt((f - 1) * within / (5 - (9 + 4) / 5))) and cell.n == 2
 
 
+def test_a_run_without_a_number_is_left_out_of_the_spread():
+    without = [*RUNS, result("a", 4, 0.1), result("b", 3, 0.1)]
+    assert across.spread(without, "C21", ["a", "b", "c"]) == across.spread(RUNS[:5], "C21", ["a", "b"])
+
+
+def test_without_runs_enough_no_spread_is_made_up():
+    for cells in (["a"], ["a", "c"], ["c"], ["none of them"]):
+        with pytest.raises(GlowkitError, match="want two cells, and seeds in them"):
+            across.spread(RUNS, "C21", cells)
+
+
 def test_the_error_that_a_run_states_itself():
     assert across.typical_half_width(RUNS, across.AUC) == pytest.approx(0.01)
     assert across.typical_half_width(RUNS, "C21") == pytest.approx(0.2)
@@ -52,3 +64,5 @@ def test_the_error_that_a_run_states_itself():
 def test_how_often_a_verdict_flips():
     common, share = across.flips(["yes", "yes", "no", "yes"])
     assert common == "yes" and share.estimate == 0.25 and share.n == 4
+    with pytest.raises(GlowkitError, match="no verdicts"):
+        across.flips([])
