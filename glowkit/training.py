@@ -521,17 +521,19 @@ def _log(path: Path, line: dict) -> None:
         log.write(json.dumps(line) + "\n")
 
 
+def logged(line: bytes, name: str) -> float | None:
+    """The number of this name in a line of a log; None if it has none, as one that was cut when its run was killed."""
+    try:
+        return float(fields.from_json(line.decode())[name])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def _truncate_log(path: Path, step: int) -> None:
     """Drops what a killed run logged after its last checkpoint, and lines that are none."""
     if not path.exists():
         return
-
-    def belongs(line: bytes) -> bool:
-        try:
-            return fields.from_json(line.decode())["step"] <= step
-        except (ValueError, KeyError, TypeError):
-            return False
-
-    kept = [line + b"\n" for line in path.read_bytes().splitlines() if belongs(line)]
+    steps = ((line, logged(line, "step")) for line in path.read_bytes().splitlines())
+    kept = [line + b"\n" for line, at in steps if at is not None and at <= step]
     with replacing(path) as temporary:
         temporary.write_bytes(b"".join(kept))

@@ -184,14 +184,8 @@ def _prepared(plan: Plan, run: Run, folder: Path) -> Path:
 def _logged(folder: Path) -> float:
     """Seconds that a run's log tells of; 0 without a log. A line that a kill has cut tells of none."""
     path = folder / training.LOG
-    return round(sum(map(_seconds_of, path.read_bytes().splitlines() if path.exists() else [])), 1)
-
-
-def _seconds_of(line: bytes) -> float:
-    try:
-        return float(fields.from_json(line)["seconds"])
-    except (ValueError, KeyError, TypeError):
-        return 0.0
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return round(sum(training.logged(line, "seconds") or 0.0 for line in lines), 1)
 
 
 def _row(id: str, stage: Stage, tell: Callable[[str], None]) -> Found | None:

@@ -173,11 +173,22 @@ def test_the_table_of_what_returns(ran, cell):
 HEADLINES = ["bits_per_dim", "auc", "C07", "C08", "C09", "C16", "C20", "C21", "B01", "B02", "B04", "B12"]
 
 
+def pooled(values):
+    """The variance within the runs of each kind, and its degrees of freedom."""
+    free = sum(map(len, values)) - len(values)
+    return sum(np.square(each - each.mean()).sum() for each in values) / free, free
+
+
+def own_half_width(measure):
+    """Half the interval of one Glow, on average."""
+    runs = [number(run, measure) for run in FILES if run["cell"] in GLOWS]
+    return np.mean([(high - low) / 2 for _, low, high in runs])
+
+
 def between_kinds(values):
     """Standard deviation between true means, and Williams's interval, of the runs of each kind."""
     sizes, k = np.array([len(each) for each in values]), len(values)
-    free = sizes.sum() - k
-    square = sum(np.square(each - each.mean()).sum() for each in values) / free
+    square, free = pooled(values)
     f = stats.f_oneway(*values).statistic
     at = np.array([0.975, 0.025])
     share = (sizes.sum() - np.square(sizes).sum() / sizes.sum()) / (k - 1)  # of one size: that size
@@ -188,17 +199,16 @@ def between_kinds(values):
 def test_the_table_of_seeds(ran):
     """By scipy's analysis of variance; the intervals between kinds by Williams's formula, term by term."""
     rows = table(ran[0], ["s.d. between seeds"])
-    assert len(rows) == len(HEADLINES)
-    for measure, (seeds, *between, own) in zip(HEADLINES, rows.values(), strict=True):
-        values = [found for cell in GLOWS if len(found := of(cell, measure))]
-        free = sum(map(len, values)) - len(values)
-        within = sum(np.square(each - each.mean()).sum() for each in values) / free
+    others = table(ran[0], ["s.d. between couplings", "s.d. between sizes of the training set"])
+    assert len(rows) == len(HEADLINES) and rows.keys() == others.keys()
+    for measure, (seeds, own), between in zip(HEADLINES, rows.values(), others.values(), strict=True):
+        values = [of(cell, measure) for cell in GLOWS]
+        within, free = pooled(values)
         limits = [free * within / stats.chi2.ppf(at, free) for at in (0.975, 0.025)]
         assert holds(seeds, np.sqrt([within, *limits]))
         for kinds, shown in zip((SHAPES, IMAGES), between, strict=True):
             assert holds(shown, between_kinds([of(cell, measure) for cell in kinds]))
-        runs = [number(run, measure) for run in FILES if run["cell"] in GLOWS]
-        assert float(own) == pytest.approx(np.mean([(high - low) / 2 for _, low, high in runs]), abs=6e-5)
+        assert float(own) == pytest.approx(own_half_width(measure), abs=6e-5)
 
 
 def test_what_a_change_costs(ran):
@@ -219,10 +229,7 @@ def test_what_is_said_of_seeds_and_sizes():
 
     wider = {}
     for measure in HEADLINES:
-        values = all_of(measure).values()
-        variance = sum(np.square(each - each.mean()).sum() for each in values) / sum(len(each) - 1 for each in values)
-        runs = [number(run, measure) for run in FILES if run["cell"] in GLOWS]
-        half = np.mean([(high - low) / 2 for _, low, high in runs])
+        (variance, _), half = pooled(list(all_of(measure).values())), own_half_width(measure)
         wider[measure] = np.sqrt(half**2 + 1.96**2 * variance) / half
     # "at most a third wider", "about half as wide again or more, and for C07 several times as wide"
     loose = {"bits_per_dim", "C07", "C09", "C20"}
